@@ -1,0 +1,20 @@
+"""Mount the disk images of a LunaNode account as files.
+
+The rooms, from the kernel down; each imports only rooms below it:
+
+==============  ==============================================================================
+``cli``         commands, arguments, exit codes, progress
+``app``         the one place where the parts are put together
+``fuse``        the adapter to the kernel: operations, errno table, session
+``vfs``         the tree: inodes, names in directories, handles, attributes
+``account``     what the account holds, over time: listing and details
+``content``     getting bytes: streams, ranges, readahead, waiters, verification
+``store``       what is on disk: sparse files, the SQLite index, eviction
+``api``         the service: signing, wire format, retry policy, client
+``core``        plain values and pure rules: models, names, extents
+``errors``      the whole hierarchy of errors
+``emulator``    the service's stand-in for the demo and the tests
+==============  ==============================================================================
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,103 @@
+"""What the service says about images, as frozen values.
+
+Made by the API client, used by every room above. Texts are kept as the service sent them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+DOCUMENTED_REGIONS: Final = ("toronto", "montreal", "roubaix")
+"""The regions that the service's page names, in its order."""
+
+
+class Phase(Enum):
+    """What a status text means for a reader."""
+
+    ACTIVE = "active"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+def phase_of(status: str) -> Phase:
+    """The phase that *status* stands for: any text that is neither active nor a failure counts as pending."""
+    if status == "active":
+        return Phase.ACTIVE
+    if status in ("killed", "error", "deleted"):
+        return Phase.FAILED
+    return Phase.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """One row of ``image/list``."""
+
+    image_id: str
+    name: str
+    region: str
+    status: str
+
+    @property
+    def phase(self) -> Phase:
+        """What the status means for a reader."""
+        return phase_of(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentKey:
+    """The identity of some content: images with equal keys have the same bytes.
+
+    ``checksum`` is the MD5 in lower-case hex. Where the service gave none, it is None and ``image_id`` tells
+    contents apart.
+    """
+
+    size_bytes: int
+    checksum: str | None
+    image_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDetails:
+    """The answer to ``image/details``.
+
+    ``size_bytes`` and ``checksum`` (MD5, lower-case hex) are None where the service gave none that makes sense;
+    ``problem`` then says why in a sentence. ``time_created_ns`` is nanoseconds since the epoch, UTC.
+    ``fields`` holds every field as text, in the answer's order, those above included.
+    """
+
+    image_id: str
+    name: str
+    region: str
+    status: str
+    size_bytes: int | None
+    checksum: str | None
+    time_created_ns: int | None
+    fields: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """What the status means for a reader."""
+        return phase_of(self.status)
+
+    @property
+    def content_key(self) -> ContentKey | None:
+        """The identity of the image's bytes, or None where the size is not known."""
+        if self.size_bytes is None:
+            return None
+        if self.checksum is None:
+            return ContentKey(self.size_bytes, None, self.image_id)
+        return ContentKey(self.size_bytes, self.checksum)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An account's API ID (16 characters) and API key (128 characters). Never shown by ``repr``."""
+
+    api_id: str
+    api_key: str
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"

@@ -1,0 +1,181 @@
+"""Every error that imagefs raises on purpose.
+
+::
+
+    ImagefsError
+    ├── ServiceError                 a call to the service did not succeed
+    │   ├── Unreachable              no answer: DNS, refused, reset, timed out
+    │   │   └── TlsFailure           the certificate or handshake was refused; never retried
+    │   ├── Overloaded               429 or 5xx past the retries
+    │   ├── CredentialsRefused       ID, key or signature refused, or the clock is off
+    │   ├── MalformedAnswer          an answer that is not what the page documents
+    │   └── Refused                  the service said no, with a text
+    │       ├── RefusedPermission
+    │       ├── RefusedQuota
+    │       └── RefusedUnknownImage
+    ├── ContentError                 an image's bytes cannot be had
+    │   ├── ImagePending             it is not active yet
+    │   ├── ImageFailed              the service says it was killed or failed
+    │   ├── ImageUnusable            its details make no sense (no size, ...)
+    │   ├── ImageChanged             it changed or vanished under a reader
+    │   ├── TransferBroken           cut short, too long, wrong range, encoded, ...
+    │   ├── TransferStalled          no progress within the deadline
+    │   └── ContentWrong             size or MD5 differ, twice
+    ├── TreeError                    a path or operation the tree does not allow
+    │   ├── NotFound, NameTooLong, NameNotUtf8, Exists, NotPermitted,
+    │   └── ReadOnly, NotSupported, IsDirectory, NotDirectory, NoAttribute, InvalidArgument
+    ├── StoreError                   the cache directory
+    │   ├── CacheInUse               another mount has it
+    │   ├── CacheUnusable            cannot be created, opened or trusted
+    │   └── CacheFull                no space even after eviction
+    └── SetupError                   the command cannot start; one line for the person
+
+Each message is one sentence for a person: what happened, to which image, and what to do where something can
+be done. No message ever holds a key, a signature, or a URL's credentials.
+"""
+
+from __future__ import annotations
+
+
+class ImagefsError(Exception):
+    """The root of all errors that imagefs raises on purpose."""
+
+
+class ServiceError(ImagefsError):
+    """A call to the service did not succeed."""
+
+
+class Unreachable(ServiceError):
+    """No answer: DNS, refused, reset or timed out."""
+
+
+class TlsFailure(Unreachable):
+    """The TLS handshake failed; retrying would not help."""
+
+
+class Overloaded(ServiceError):
+    """The service answered 429 or 5xx, past the retries."""
+
+
+class CredentialsRefused(ServiceError):
+    """The ID, key or signature was refused, or this machine's clock is off."""
+
+
+class MalformedAnswer(ServiceError):
+    """The answer is not what the service's page documents."""
+
+
+class Refused(ServiceError):
+    """The service said no; the message carries its text."""
+
+
+class RefusedPermission(Refused):
+    """The service said that the account may not do this."""
+
+
+class RefusedQuota(Refused):
+    """The service said that a quota or limit is reached."""
+
+
+class RefusedUnknownImage(Refused):
+    """The service does not know the image."""
+
+
+class ContentError(ImagefsError):
+    """An image's bytes cannot be had."""
+
+
+class ImagePending(ContentError):
+    """The image is not active yet."""
+
+
+class ImageFailed(ContentError):
+    """The service says that the image was killed or failed."""
+
+
+class ImageUnusable(ContentError):
+    """The image's details make no sense, so that its bytes could not be checked."""
+
+
+class ImageChanged(ContentError):
+    """The image changed or vanished while it was open."""
+
+
+class TransferBroken(ContentError):
+    """A transfer ended early, was too long, encoded, or answered another range than asked."""
+
+
+class TransferStalled(ContentError):
+    """A transfer made no progress within its deadline."""
+
+
+class ContentWrong(ContentError):
+    """The content's size or MD5 differ from the details, twice."""
+
+
+class TreeError(ImagefsError):
+    """A path or an operation that the tree does not allow."""
+
+
+class NotFound(TreeError):
+    """There is no such image or region."""
+
+
+class NameTooLong(TreeError):
+    """The name is longer than 255 bytes."""
+
+
+class NameNotUtf8(TreeError):
+    """The name is not UTF-8."""
+
+
+class Exists(TreeError):
+    """There is an image of that name already."""
+
+
+class NotPermitted(TreeError):
+    """The operation makes no sense for images."""
+
+
+class ReadOnly(TreeError):
+    """The tree, or this part of it, cannot be changed."""
+
+
+class NotSupported(TreeError):
+    """The service has no way to do this."""
+
+
+class IsDirectory(TreeError):
+    """The operation is for files, and this is a directory."""
+
+
+class NotDirectory(TreeError):
+    """The operation is for directories, and this is a file."""
+
+
+class NoAttribute(TreeError):
+    """The file has no extended attribute of that name."""
+
+
+class InvalidArgument(TreeError):
+    """A malformed request."""
+
+
+class StoreError(ImagefsError):
+    """The cache directory cannot be used as asked."""
+
+
+class CacheInUse(StoreError):
+    """Another mount is using the cache directory."""
+
+
+class CacheUnusable(StoreError):
+    """The cache directory cannot be created, opened or trusted."""
+
+
+class CacheFull(StoreError):
+    """There is no space in the cache, even after eviction."""
+
+
+class SetupError(ImagefsError):
+    """A command cannot start; the message is one line for the person who ran it."""
