@@ -5,7 +5,8 @@
     ImagefsError
     ├── ServiceError                 a call to the service did not succeed
     │   ├── Unreachable              no answer: DNS, refused, reset, timed out
-    │   │   └── TlsFailure           the certificate or handshake was refused; never retried
+    │   │   ├── TlsFailure           the certificate or handshake was refused; never retried
+    │   │   └── AnswerLost           a change was sent, and nobody knows whether it was carried out
     │   ├── Overloaded               429 or 5xx past the retries
     │   ├── CredentialsRefused       ID, key or signature refused, or the clock is off
     │   ├── MalformedAnswer          an answer that is not what the page documents
@@ -42,7 +43,13 @@ class ImagefsError(Exception):
 
 
 class ServiceError(ImagefsError):
-    """A call to the service did not succeed."""
+    """A call to the service did not succeed.
+
+    ``maybe_done`` is True only where the service may have carried out the change that was asked for: whoever asked
+    looks at the account before trying again.
+    """
+
+    maybe_done: bool = False
 
 
 class Unreachable(ServiceError):
@@ -53,8 +60,21 @@ class TlsFailure(Unreachable):
     """The TLS handshake failed; retrying would not help."""
 
 
+class AnswerLost(Unreachable):
+    """A change was sent and its answer did not arrive or made no sense: it may have been carried out."""
+
+    maybe_done = True
+
+
 class Overloaded(ServiceError):
-    """The service answered 429 or 5xx, past the retries."""
+    """The service answered 429 or 5xx, past the retries.
+
+    ``retry_after_s`` is how long the service asked to wait, where it did.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class CredentialsRefused(ServiceError):
