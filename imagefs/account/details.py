@@ -1,0 +1,190 @@
+"""The details of images: those of active images for good, all others for a moment.
+
+Used by :class:`imagefs.account.Account` and the prefetch on trio's thread; calls run in worker threads, a
+limited number at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import trio
+from cachetools import LRUCache, TLRUCache, TTLCache
+
+from imagefs.account.flights import SingleFlight
+from imagefs.account.outage import Outage
+from imagefs.account.protocols import ListingClient
+from imagefs.account.snapshot import Snapshot
+from imagefs.account.surroundings import Surroundings
+from imagefs.account.writeback import IndexWriter
+from imagefs.core.models import ImageDetails, ListedImage, Phase
+from imagefs.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+
+class DetailsCache:
+    """What is known of each image beyond its row in the listing.
+
+    An active image doesn't change, so its details stay until the listing shows another status or no such
+    image; they outlive the mount in the index. Name, region and status are always those of the listing.
+    """
+
+    def __init__(
+        self,
+        client: ListingClient,
+        outage: Outage,
+        writer: IndexWriter,
+        around: Surroundings,
+        listed: Callable[[str], ListedImage | None],
+        changed: Callable[[ImageDetails, ImageDetails], None],
+    ) -> None:
+        """*listed* gives an image's row now; *changed* is told of active images with new content."""
+        settings = around.settings
+        self._client = client
+        self._outage = outage
+        self._writer = writer
+        self._around = around
+        self._listed = listed
+        self._changed = changed
+        self._lasting: dict[str, ImageDetails] = {}
+        self._former: dict[str, ImageDetails] = {}
+        self._brief: TLRUCache[str, ImageDetails] = TLRUCache(
+            settings.max_brief_entries, self._brief_until, timer=around.clock
+        )
+        self._failures: TTLCache[str, ServiceError] = TTLCache(
+            settings.max_brief_entries, settings.failure_ttl_s, timer=around.clock
+        )
+        self._error_texts: LRUCache[str, str] = LRUCache(settings.max_brief_entries)
+        self._flights: SingleFlight[ImageDetails] = SingleFlight(around.start)
+        self._turns = trio.Semaphore(settings.details_parallel)
+        self._threads = trio.CapacityLimiter(settings.details_parallel)
+
+    def restore(self, details: Mapping[str, ImageDetails]) -> None:
+        """Start from the details of an earlier run."""
+        self._lasting = {image_id: one for image_id, one in details.items() if _is_lasting(one)}
+
+    def known(self, image_id: str) -> ImageDetails | None:
+        """What needs no call, or None."""
+        return self._lasting.get(image_id) or self._brief.get(image_id)
+
+    def error_of(self, image_id: str) -> str | None:
+        """Why the last call for the image's details was refused, or what makes no sense in them."""
+        text = self._error_texts.get(image_id)
+        if text is None and (known := self.known(image_id)) is not None:
+            text = known.problem
+        return text
+
+    def check_failures(self, image_id: str) -> None:
+        """Raise the ServiceError that a call just now would most likely end with, if there was one lately."""
+        failure = self._failures.get(image_id)
+        if failure is not None:
+            raise failure.with_traceback(None)
+        self._outage.check()
+
+    def needs_call(self, image_id: str) -> bool:
+        """Whether details are missing and no call for them has failed lately."""
+        return self.known(image_id) is None and image_id not in self._failures
+
+    async def fetch(self, image_id: str) -> ImageDetails:
+        """The details from the service, by one call for all who ask; raises ServiceError."""
+        return await self._flights.join(image_id, lambda: self._fetch(image_id))
+
+    def reconcile(self, old: Snapshot, new: Snapshot) -> None:
+        """Take over what a newer listing says of images whose details are known."""
+        for image in new.images:
+            if old.by_id.get(image.image_id) == image:
+                continue
+            known = self.known(image.image_id)
+            if known is None:
+                continue
+            if known.phase is image.phase:
+                self._store(_as_listed(known, image))
+            else:
+                self._drop(known)
+        if not new.problems:
+            self._forget_vanished(new)
+
+    async def _fetch(self, image_id: str) -> ImageDetails:
+        async with self._turns:
+            self._outage.check()
+            call = partial(self._client.image_details, image_id, deadline_s=self._outage.deadline_s)
+            try:
+                answer = await self._around.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+            except ServiceError as error:
+                self._note_failure(image_id, error)
+                raise
+        self._outage.note_answer()
+        self._failures.pop(image_id, None)
+        self._error_texts.pop(image_id, None)
+        return self._received(replace(answer, image_id=image_id))
+
+    def _note_failure(self, image_id: str, error: ServiceError) -> None:
+        log.warning("The details of image %s cannot be had: %s", image_id, error)
+        self._outage.note_failure(image_id, error)
+        self._failures[image_id] = error
+        self._error_texts[image_id] = str(error)
+
+    def _received(self, answer: ImageDetails) -> ImageDetails:
+        listed = self._listed(answer.image_id)
+        details = answer if listed is None else _as_listed(answer, listed)
+        former = self._lasting.get(details.image_id) or self._former.get(details.image_id)
+        self._store(details)
+        if former is not None and details.phase is Phase.ACTIVE:
+            self._former.pop(details.image_id, None)
+            if former.content_key != details.content_key:
+                log.warning("The content of image %s is not what it was.", details.image_id)
+                self._changed(former, details)
+        return details
+
+    def _store(self, details: ImageDetails) -> None:
+        image_id = details.image_id
+        if not _is_lasting(details):
+            self._brief[image_id] = details
+            if self._lasting.pop(image_id, None) is not None:
+                self._writer.forget_details([image_id])
+        elif self._lasting.get(image_id) != details:
+            self._brief.pop(image_id, None)
+            self._lasting[image_id] = details
+            self._writer.keep_details(details)
+
+    def _drop(self, details: ImageDetails) -> None:
+        self._brief.pop(details.image_id, None)
+        if self._lasting.pop(details.image_id, None) is not None:
+            self._former[details.image_id] = details
+            self._writer.forget_details([details.image_id])
+
+    def _forget_vanished(self, listing: Snapshot) -> None:
+        for image_id in self._former.keys() - listing.by_id.keys():
+            del self._former[image_id]
+        vanished = self._lasting.keys() - listing.by_id.keys()
+        for image_id in vanished:
+            del self._lasting[image_id]
+        self._writer.forget_details(vanished)
+
+    def _brief_until(self, _image_id: str, details: ImageDetails, now: float) -> float:
+        settings = self._around.settings
+        return now + (settings.pending_ttl_s if details.phase is Phase.PENDING else settings.listing_ttl_s)
+
+
+def _is_lasting(details: ImageDetails) -> bool:
+    """Whether details stay true: those of an active image, unless they made no sense."""
+    return details.phase is Phase.ACTIVE and details.problem is None
+
+
+def _as_listed(details: ImageDetails, listed: ListedImage) -> ImageDetails:
+    """*details* with the name, region and status of the listing.
+
+    The one exception: details that were read before the image turned active are not complete, so they are
+    never made to look active.
+    """
+    incomplete = listed.phase is Phase.ACTIVE and details.phase is not Phase.ACTIVE
+    status = details.status if incomplete else listed.status
+    if (details.name, details.region, details.status) == (listed.name, listed.region, status):
+        return details
+    newer = {"name": listed.name, "region": listed.region, "status": status}
+    fields = tuple((key, newer.get(key, text)) for key, text in details.fields)
+    return replace(details, name=listed.name, region=listed.region, status=status, fields=fields)

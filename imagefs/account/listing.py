@@ -1,0 +1,153 @@
+"""The account's listing, kept fresh by as few calls as possible.
+
+Used by :class:`imagefs.account.Account` on trio's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import trio
+
+from imagefs.account.flights import SingleFlight
+from imagefs.account.outage import Outage
+from imagefs.account.protocols import ListingClient
+from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
+from imagefs.account.surroundings import Surroundings
+from imagefs.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+_LISTING = "image/list"
+_MAX_PROBLEMS_LOGGED = 10
+
+
+class ListingCache:
+    """The last good listing, refreshed on demand; after a failure in the background until it succeeds."""
+
+    def __init__(
+        self,
+        client: ListingClient,
+        outage: Outage,
+        around: Surroundings,
+        publish: Callable[[Snapshot, Snapshot], None],
+    ) -> None:
+        """*publish* is told of each new listing, as (the one before, the new one), before anyone gets it."""
+        self.snapshot: Snapshot | None = None
+        self._client = client
+        self._outage = outage
+        self._around = around
+        self._settings = around.settings
+        self._publish = publish
+        self._fresh_until = float("-inf")
+        self._asked_at: float | None = None
+        self._failure: ServiceError | None = None
+        self._retry_scope: trio.CancelScope | None = None
+        self._flights: SingleFlight[Snapshot] = SingleFlight(around.start)
+        self._threads = trio.CapacityLimiter(1)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Start from a listing of an earlier run, which counts as old."""
+        self.snapshot = snapshot
+
+    async def current(self) -> Snapshot:
+        """The listing, refreshed first where it is too old and the service answers in time.
+
+        Raises ServiceError only where there never was a listing.
+        """
+        snapshot = self.snapshot
+        now = self._around.clock()
+        if snapshot is None:
+            if self._retry_scope is not None and self._failure is not None:
+                raise self._failure.with_traceback(None)
+            return await self._join()
+        if now < self._fresh_until or self._retry_scope is not None:
+            await trio.lowlevel.checkpoint()
+            return snapshot
+        asked_at = now if self._asked_at is None else self._asked_at
+        patience_s = max(0.0, asked_at + self._settings.listing_patience_s - now)
+        with trio.move_on_after(patience_s), suppress(ServiceError):
+            return await self._join()
+        return snapshot
+
+    async def refresh(self) -> Snapshot:
+        """A listing that was asked for after this call began; raises ServiceError."""
+        await self._flights.landed(_LISTING)
+        return await self._join()
+
+    async def _join(self) -> Snapshot:
+        return await self._flights.join(_LISTING, self._fetch)
+
+    async def _fetch(self) -> Snapshot:
+        old = self.snapshot or NOTHING_LISTED
+        asked_ns = self._around.wall_ns()
+
+        def list_all() -> Snapshot:
+            answer = self._client.list_images(deadline_s=self._settings.call_deadline_s)
+            return old.successor(answer.images, asked_ns, answer.problems)
+
+        self._asked_at = self._around.clock()
+        try:
+            new = await self._around.run_sync(list_all, limiter=self._threads, abandon_on_cancel=True)
+        except ServiceError as error:
+            self._failed(error)
+            raise
+        finally:
+            self._asked_at = None
+        self._succeeded(old, new)
+        return new
+
+    def _succeeded(self, old: Snapshot, new: Snapshot) -> None:
+        self._outage.note_answer()
+        if self._failure is not None:
+            log.info("The images can be listed again.")
+        self._failure = None
+        if self._retry_scope is not None:
+            self._retry_scope.cancel()
+            self._retry_scope = None
+        if new.problems != old.problems:
+            _log_problems(new.problems)
+        ttl_s = self._settings.pending_ttl_s if new.has_pending else self._settings.listing_ttl_s
+        self._fresh_until = self._around.clock() + ttl_s
+        self.snapshot = new
+        self._publish(old, new)
+
+    def _failed(self, error: ServiceError) -> None:
+        self._outage.note_failure(_LISTING, error)
+        if self._failure is None:
+            kept = (
+                "the last listing serves on" if self.snapshot is not None else "there is no earlier listing"
+            )
+            log.warning("The images cannot be listed, and %s: %s", kept, error)
+        self._failure = error
+        if self._retry_scope is None:
+            scope = trio.CancelScope()
+            self._around.start(lambda: self._retry(scope))
+            self._retry_scope = scope
+
+    async def _retry(self, scope: trio.CancelScope) -> None:
+        """Try again, ever more rarely, until some call for the listing succeeds and cancels *scope*."""
+        try:
+            with scope:
+                for pause_s in self._pauses():
+                    await trio.sleep(pause_s)
+                    with suppress(ServiceError):
+                        await self._join()
+        finally:
+            if self._retry_scope is scope:
+                self._retry_scope = None
+
+    def _pauses(self) -> Iterator[float]:
+        longest_s = self._settings.retry_first_s
+        while True:
+            yield longest_s * self._around.random.uniform(0.5, 1.0)
+            longest_s = min(2 * longest_s, self._settings.retry_max_s)
+
+
+def _log_problems(problems: tuple[str, ...]) -> None:
+    for problem in problems[:_MAX_PROBLEMS_LOGGED]:
+        log.warning("The listing has a row that makes no sense: %s", problem)
+    if len(problems) > _MAX_PROBLEMS_LOGGED:
+        log.warning("The listing has %d more such rows.", len(problems) - _MAX_PROBLEMS_LOGGED)

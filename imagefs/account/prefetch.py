@@ -1,0 +1,81 @@
+"""Details ahead of need, so that ``ls -l`` of a large region doesn't wait for one call after another.
+
+Used by :class:`imagefs.account.Account` on trio's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import trio
+
+from imagefs.account.details import DetailsCache
+from imagefs.account.outage import Outage
+from imagefs.account.snapshot import Snapshot
+from imagefs.account.surroundings import Surroundings
+from imagefs.errors import ServiceError
+
+
+class Prefetch:
+    """Fetches all missing details of a region, in listing order, several at once.
+
+    It starts when it is asked to, or when two images of one region are missed within a moment: a single stat
+    costs a single call, a program that walks the region finds the answers there. Started by misses, it goes
+    on only as long as somebody keeps asking.
+    """
+
+    def __init__(
+        self, details: DetailsCache, outage: Outage, around: Surroundings, listing: Callable[[], Snapshot]
+    ) -> None:
+        self._details = details
+        self._outage = outage
+        self._around = around
+        self._listing = listing
+        self._to_the_end: dict[str, bool] = {}
+        self._asked_at: dict[str, float] = {}
+        self._missed_at: dict[str, float] = {}
+
+    def start(self, region: str, *, to_the_end: bool = True) -> None:
+        """Begin with a region, or go on with it to the end where it is under way."""
+        if region in self._to_the_end:
+            self._to_the_end[region] |= to_the_end
+            return
+        self._around.start(lambda: self._run(region))
+        self._to_the_end[region] = to_the_end
+
+    def note_asked(self, region: str) -> None:
+        """Somebody asked for details of an image of *region*."""
+        self._asked_at[region] = self._around.clock()
+
+    def note_miss(self, region: str) -> None:
+        """They were not there, and a call begins or has just ended."""
+        now = self._around.clock()
+        missed_at = self._missed_at.get(region)
+        self._missed_at[region] = now
+        recent = missed_at is not None and now - missed_at <= self._around.settings.prefetch_trigger_s
+        if recent and not self._outage.suspected:
+            self.start(region, to_the_end=False)
+
+    async def _run(self, region: str) -> None:
+        try:
+            images = self._listing().in_region(region)
+            missing = iter([image.image_id for image in images if self._details.needs_call(image.image_id)])
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._around.settings.details_parallel):
+                    nursery.start_soon(self._work, region, missing, nursery.cancel_scope)
+        finally:
+            del self._to_the_end[region]
+
+    async def _work(self, region: str, missing: Iterator[str], all_workers: trio.CancelScope) -> None:
+        for image_id in missing:
+            if not self._is_wanted(region):
+                return
+            try:
+                await self._details.fetch(image_id)
+            except ServiceError:
+                if self._outage.suspected:
+                    all_workers.cancel()
+
+    def _is_wanted(self, region: str) -> bool:
+        idle_s = self._around.clock() - self._asked_at.get(region, float("-inf"))
+        return self._to_the_end[region] or idle_s <= self._around.settings.prefetch_idle_s

@@ -1,0 +1,92 @@
+"""What the account asks of its collaborators: the service's client, the index on disk, worker threads.
+
+Implemented by ``imagefs.api`` and ``imagefs.store``, and by named fakes in the tests. Methods that are not
+async may block; the account calls them in worker threads, several at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar, TypeVarTuple, Unpack
+
+import trio
+
+from imagefs.core.models import ImageDetails, ListedImage
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+StartTask = Callable[[Callable[[], Awaitable[None]]], None]
+"""Starts a task that outlives its starter and ends with :meth:`imagefs.account.Account.serve`."""
+
+
+class Listing(Protocol):
+    """An answer to ``image/list``; ids are unique."""
+
+    @property
+    def images(self) -> tuple[ListedImage, ...]:
+        """The rows that make sense, in the answer's order."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A sentence for each row that does not."""
+
+
+class ListingClient(Protocol):
+    """The calls that change nothing. Both raise :class:`imagefs.errors.ServiceError`."""
+
+    def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> Listing:
+        """All images, or those of one region."""
+
+    def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
+        """One image's details."""
+
+
+class StoredListing(Protocol):
+    """A listing as the index kept it; ``fetched_ns`` is nanoseconds since the epoch."""
+
+    @property
+    def images(self) -> tuple[ListedImage, ...]:
+        """The rows, in the service's order."""
+
+    @property
+    def fetched_ns(self) -> int:
+        """When the service was asked."""
+
+
+class AccountIndex(Protocol):
+    """What survives a restart. Every method may raise :class:`imagefs.errors.StoreError`."""
+
+    def load_listing(self) -> StoredListing | None:
+        """The last listing saved."""
+
+    def save_listing(self, images: tuple[ListedImage, ...], fetched_ns: int) -> None:
+        """Replace the listing."""
+
+    def load_details(self) -> dict[str, ImageDetails]:
+        """All details saved, by image id."""
+
+    def save_details(self, details: Iterable[ImageDetails]) -> None:
+        """Add or replace many in one transaction."""
+
+    def forget_details(self, image_ids: Iterable[str]) -> None:
+        """Remove many in one transaction."""
+
+    def load_mtimes(self) -> dict[str, int]:
+        """The modification times that tools set, in nanoseconds since the epoch, by image id."""
+
+    def save_mtime(self, image_id: str, mtime_ns: int) -> None:
+        """Add or replace one."""
+
+
+class RunSync(Protocol):
+    """The part of :func:`trio.to_thread.run_sync` that is used."""
+
+    async def __call__(
+        self,
+        sync_fn: Callable[[Unpack[Ts]], T],
+        *args: *Ts,
+        abandon_on_cancel: bool = False,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> T:
+        """Run *sync_fn* in a worker thread."""
