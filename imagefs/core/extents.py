@@ -26,7 +26,7 @@ class ExtentSet:
         result      .....###.....######.......     [(5, 8), (13, 19)]
 
     Intervals that overlap or touch are one. Each method finds its place among n intervals in
-    O(log n) steps, and then costs the k intervals it returns or replaces (and a list's shift where k changes).
+    O(log n) steps, and costs the k intervals it returns or replaces (and a list's shift where k changes).
     An interval with ``start == end`` is empty and changes nothing; ``start > end`` raises `ValueError`.
     """
 

@@ -1,0 +1,26 @@
+"""What is on disk: the cache directory, sparse content files, the index and eviction.
+
+Synchronous code for worker threads; nothing here knows trio, the network, or why bytes are wanted.
+
+==================  ====================================================================
+``directory``       the cache directory: lock, checks at start, open contents, eviction
+``content_file``    one content: its blocks written, read, made durable, forgotten
+``block_map``       which blocks of a content are there and what their sums are, in memory
+``data_file``       one sparse file and its system calls
+``range_lock``      who is changing which blocks right now
+``space``           how many bytes are cached and whether more fit
+``index``           the rows: contents, segments, listing, details, local times
+``database``        the SQLite file beneath the index: opening, damage, transactions
+``schema``          its tables and their versions
+``saved_json``      listed images and details as JSON and back
+``files``           opening files and directories that nobody else can have planted
+``blocks``          sizes of blocks and segments, block sums
+==================  ====================================================================
+"""
+
+from imagefs.store.content_file import StoredContent
+from imagefs.store.directory import CacheDirectory
+from imagefs.store.index import Index
+from imagefs.store.space import CacheUsage
+
+__all__ = ["CacheDirectory", "CacheUsage", "Index", "StoredContent"]

@@ -1,0 +1,140 @@
+"""One sparse file and its system calls, with errors in the store's terms. Used by `StoredContent`; any thread."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Final
+
+from imagefs.store.files import open_file, store_error
+
+_PUNCH_HOLE: Final = 0x02 | 0x01
+"""FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)."""
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_FALLOCATE: Final = getattr(_LIBC, "fallocate64", _LIBC.fallocate)
+_FALLOCATE.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def punch_hole(descriptor: int, start: int, end: int) -> None:
+    """Give the space of [start, end) back to the file system; it reads as zeros then (fallocate(2)).
+
+    Raises:
+        OSError: among others EOPNOTSUPP where the file system cannot do it.
+
+    """
+    if _FALLOCATE(descriptor, _PUNCH_HOLE, start, end - start) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def punches_holes(descriptor: int) -> bool:
+    """Whether the file system of *descriptor*, a small file of ours, can punch holes: tried far behind its end."""
+    try:
+        punch_hole(descriptor, 1 << 30, (1 << 30) + 4096)
+    except OSError:
+        return False
+    return True
+
+
+class DataFile:
+    """An open sparse file of a fixed size. Every method raises `CacheFull` or `CacheUnusable`, nothing else.
+
+    ``is_fresh`` tells that there was no file of that size before, so that nothing is in it.
+    """
+
+    def __init__(self, parent: int, name: str, size_bytes: int) -> None:
+        """Open or create *name* in the directory *parent* and extend it to *size_bytes* without using space."""
+        self._name = name
+        self.size_bytes = size_bytes
+        self._parent = os.dup(parent)
+        try:
+            self._descriptor = open_file(self._parent, name)
+        except BaseException:
+            os.close(self._parent)
+            raise
+        try:
+            self._resize_if_needed()
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write all of *data* at *offset*."""
+        try:
+            while data:
+                written = os.pwrite(self._descriptor, data, offset)
+                data = data[written:]
+                offset += written
+        except OSError as error:
+            raise store_error(error, f"writing the cache file {self._name} failed") from error
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to *length* bytes at *offset*; fewer only at the end of the file."""
+        try:
+            return os.pread(self._descriptor, length, offset)
+        except OSError as error:
+            raise store_error(error, f"reading the cache file {self._name} failed") from error
+
+    def read_nowait(self, offset: int, length: int) -> bytes | None:
+        """*length* bytes at *offset* out of the page cache, or None where that would block or fail (preadv2(2))."""
+        buffer = bytearray(length)
+        try:
+            arrived = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:
+            return None  # EAGAIN, or a file system without it: the caller reads in a thread, and sees any error there
+        return bytes(buffer) if arrived == length else None
+
+    def sync(self) -> None:
+        """Make what was written, and the file's size, durable (fdatasync(2))."""
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise store_error(error, f"making the cache file {self._name} durable failed") from error
+
+    def sync_entry(self) -> None:
+        """Make the file's entry in its directory durable (fsync(2), notes on directories)."""
+        try:
+            os.fsync(self._parent)
+        except OSError as error:
+            raise store_error(error, f"making the cache file {self._name} durable failed") from error
+
+    def punch(self, start: int, end: int) -> None:
+        """Give the space of [start, end) back, where the file system can."""
+        try:
+            punch_hole(self._descriptor, start, end)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return
+            raise store_error(error, f"freeing space of the cache file {self._name} failed") from error
+
+    def clear(self) -> None:
+        """Give all space back; the size stays."""
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.ftruncate(self._descriptor, self.size_bytes)
+        except OSError as error:
+            raise store_error(error, f"freeing space of the cache file {self._name} failed") from error
+
+    def remove(self) -> None:
+        """Unlink the file; it stays readable until closed."""
+        try:
+            os.unlink(self._name, dir_fd=self._parent)
+        except OSError as error:
+            raise store_error(error, f"removing the cache file {self._name} failed") from error
+
+    def close(self) -> None:
+        """Close the file; what is not synced may be lost with the power."""
+        os.close(self._descriptor)
+        os.close(self._parent)
+
+    def _resize_if_needed(self) -> None:
+        try:
+            found_bytes = os.fstat(self._descriptor).st_size
+            self.is_fresh = found_bytes != self.size_bytes or not found_bytes
+            if self.is_fresh:
+                os.ftruncate(self._descriptor, 0)
+                os.ftruncate(self._descriptor, self.size_bytes)
+        except OSError as error:
+            raise store_error(error, f"making the cache file {self._name} failed") from error

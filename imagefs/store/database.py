@@ -1,0 +1,158 @@
+"""The SQLite file beneath the index: opening it, noticing damage, transactions, errors in the store's terms.
+
+One connection, used by one thread at a time under its lock. The file is locked exclusively, as the cache
+directory has one owner; SQLite then keeps its shared memory on the heap, where a full disk cannot hurt it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from imagefs.errors import CacheFull, CacheUnusable, StoreError
+from imagefs.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+_PRAGMAS: Final = (
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA trusted_schema = OFF",
+)
+
+
+class Damaged(Exception):  # noqa: N818  # a state of the file, told to `open_index` alone and never to users
+    """The file is not a sound database of ours."""
+
+
+class Database:
+    """An open index file.
+
+    Raises from its constructor:
+        Damaged: the file cannot be trusted, and a fresh one should take its place.
+        CacheUnusable: it was made by a newer version, or the disk fails.
+        CacheFull: there is no space for it.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._connection.close()
+            if _is_damage(error):
+                raise Damaged(str(error)) from error
+            raise _store_error(error) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        for pragma in _PRAGMAS:
+            self._connection.execute(pragma)
+        problems = [str(row[0]) for row in self._connection.execute("PRAGMA quick_check(1)")]
+        if problems != ["ok"]:
+            raise Damaged(problems[0])
+        version = self._number("PRAGMA user_version")
+        tables = self._number("SELECT count(*) FROM sqlite_schema")
+        if tables and self._number("PRAGMA application_id") != APPLICATION_ID:
+            raise Damaged("it is another program's database")
+        if version > VERSION:
+            raise CacheUnusable(
+                "the cache's index was made by a newer version of imagefs; use another directory"
+            )
+        self._migrate(version if tables else 0)
+        if _shape(self._connection) != _expected_shape():
+            raise Damaged("its tables are not as they should be")
+
+    def _migrate(self, version: int) -> None:
+        if version == VERSION:
+            return
+        with self.transaction() as connection:
+            migrate(connection, version)
+
+    def _number(self, query: str) -> int:
+        return int(self._connection.execute(query).fetchone()[0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, for reading too: durable when the block ends, undone when it raises.
+
+        Raises:
+            CacheFull: there is no space for it.
+            CacheUnusable: any other failure of the database.
+
+        """
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise _store_error(error) from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            return  # the cause is being raised already; SQLite undoes the transaction when the file is next opened
+
+    def close(self) -> None:
+        """Close the file; later calls raise `CacheUnusable`."""
+        with self._lock:
+            try:
+                self._connection.close()
+            except sqlite3.Error as error:
+                raise _store_error(error) from error
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables from *version* to the newest."""
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _shape(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    return connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+
+
+def _expected_shape() -> list[tuple[str, str, str]]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        migrate(connection, 0)
+        return _shape(connection)
+    finally:
+        connection.close()
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return _primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _store_error(error: sqlite3.Error) -> StoreError:
+    if _primary_code(error) == sqlite3.SQLITE_FULL:
+        return CacheFull("there is no space left for the cache's index")
+    return CacheUnusable(f"the cache's index cannot be used: {error}")
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """The primary result code (sqlite.org/rescode.html), 0 where the error is not SQLite's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,0 +1,147 @@
+"""Opening files and directories that only we can have made.
+
+Everything below the cache directory is opened relative to a descriptor of its checked parent and never through
+a link, so that nobody can make the cache write to or delete a file elsewhere. Used when the cache and its
+contents are opened; any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from imagefs.errors import CacheFull, CacheUnusable, StoreError
+
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_ATTEMPTS: Final = 3
+
+
+def store_error(error: OSError, subject: str) -> StoreError:
+    """*error* in the store's terms: `CacheFull` where space, quota or a size limit is the cause."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return CacheFull(f"{subject}: {error.strerror}")
+    return CacheUnusable(f"{subject}: {error.strerror}")
+
+
+def open_root(path: Path) -> int:
+    """A descriptor of the cache directory itself, made if needed, private to us.
+
+    Raises:
+        CacheUnusable: it is a link, not a directory, another user's, or cannot be made or opened.
+
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, _DIRECTORY_FLAGS)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
+            raise CacheUnusable(f"the cache directory {path} is not a directory of its own") from error
+        raise CacheUnusable(f"the cache directory {path} cannot be opened: {error.strerror}") from error
+    return _made_private(descriptor, f"the cache directory {path}")
+
+
+def open_subdirectory(parent: int, name: str) -> int:
+    """A descriptor of the directory *name* in *parent*, made if needed; whatever else has its name is removed.
+
+    Raises:
+        CacheFull, CacheUnusable: it cannot be made or opened, or is another user's.
+
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return _made_private(os.open(name, _DIRECTORY_FLAGS, dir_fd=parent), f"the cache's {name}")
+        except FileNotFoundError:
+            _attempt_mkdir(parent, name)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise store_error(error, f"the cache's {name} cannot be opened") from error
+            remove_file(parent, name)
+    raise CacheUnusable(f"the cache's {name} cannot be made a directory")
+
+
+def open_file(parent: int, name: str) -> int:
+    """A descriptor of our own regular file *name* in *parent*, open for reading and writing, mode 0600.
+
+    It is created empty where there is none. A link, a file with another name elsewhere, or anything else that
+    we did not make is unlinked, which leaves what it points to alone, and the file started anew.
+
+    Raises:
+        CacheFull, CacheUnusable: it cannot be created or opened.
+
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            descriptor = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):
+                raise store_error(error, f"the cache file {name} cannot be opened") from error
+        else:
+            if is_own_file(os.fstat(descriptor)):
+                os.fchmod(descriptor, 0o600)
+                return descriptor
+            os.close(descriptor)
+        remove_file(parent, name)
+    raise CacheUnusable(f"the cache file {name} is replaced by something else again and again")
+
+
+def is_own_file(status: os.stat_result) -> bool:
+    """Whether *status* is of a regular file that is ours and has no other name."""
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+
+
+def remove_file(parent: int, name: str) -> None:
+    """Unlink *name* in *parent*, if it is there; a link goes, what it points to stays.
+
+    Raises:
+        CacheUnusable: it cannot be removed, or is a directory.
+
+    """
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise CacheUnusable(f"the cache file {name} cannot be removed: {error.strerror}") from error
+
+
+def remove_if_planted(parent: int, name: str) -> bool:
+    """Remove *name* in *parent* if it is there and not our own regular file; whether it was removed."""
+    try:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if is_own_file(status):
+        return False
+    remove_file(parent, name)
+    return True
+
+
+def _attempt_mkdir(parent: int, name: str) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        pass  # made by someone else in between; the next attempt looks at it
+    except OSError as error:
+        raise store_error(error, f"the cache's {name} cannot be made") from error
+
+
+def _made_private(descriptor: int, subject: str) -> int:
+    """*descriptor* of a directory, after access by others was taken away; closed if it is not ours."""
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid():
+            raise CacheUnusable(f"{subject} belongs to another user")
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.fchmod(descriptor, 0o700)
+    except OSError as error:
+        os.close(descriptor)
+        raise store_error(error, f"{subject} cannot be made private") from error
+    except CacheUnusable:
+        os.close(descriptor)
+        raise
+    return descriptor

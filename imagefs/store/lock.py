@@ -1,0 +1,50 @@
+"""One mount per cache directory, by flock(2) on a file that says whose it is. Used when the directory is opened."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from imagefs.errors import CacheInUse, CacheUnusable
+from imagefs.store.files import open_file
+
+_LOCK_NAME = "lock"
+_MAX_OWNER_BYTES = 8192
+
+
+def acquire_lock(root: int, path: Path, owner: str) -> int:
+    """A descriptor that holds the lock of the directory *root* until it is closed or the process ends.
+
+    *path* is the directory's path and *owner* the mount point, for the message that another process gets.
+
+    Raises:
+        CacheInUse: another process holds it; the message names it.
+        CacheFull, CacheUnusable: the file cannot be used.
+
+    """
+    descriptor = open_file(root, _LOCK_NAME)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, _MAX_OWNER_BYTES, 0)
+        os.close(descriptor)
+        raise CacheInUse(f"the cache directory {path} is in use by {_described(holder)}") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise CacheUnusable(f"the cache directory {path} cannot be locked: {error.strerror}") from error
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {owner}\n".encode("utf-8", "surrogateescape"), 0)
+    except OSError:
+        return descriptor  # a full disk: the lock holds, and only its note for others is missing
+    return descriptor
+
+
+def _described(holder: bytes) -> str:
+    """The holder's note as words for a person, safe to be shown on a terminal."""
+    process, _, owner = holder.decode("utf-8", "replace").rstrip("\n").partition(" ")
+    if not owner or not process.isdecimal():
+        return "another mount"
+    shown = "".join(character if character.isprintable() else "?" for character in owner)
+    return f"the mount at {shown} (process {process})"

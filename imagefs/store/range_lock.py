@@ -1,0 +1,43 @@
+"""Who is changing which blocks of a content right now. Used by `StoredContent` on worker threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class RangeLock:
+    """Gives out disjoint ranges [first, end): changes of different blocks go on at once, of the same in turn."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._held: list[tuple[int, int]] = []
+
+    @contextmanager
+    def hold(self, first: int, end: int) -> Iterator[None]:
+        """Wait until nobody holds any of [first, end), and hold it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_free(first, end))
+            self._held.append((first, end))
+        try:
+            yield
+        finally:
+            self.release(first, end)
+
+    def try_hold(self, first: int, end: int) -> bool:
+        """Hold [first, end) if nobody holds any of it; whether it is held now, to be given to `release`."""
+        with self._changed:
+            if not self._is_free(first, end):
+                return False
+            self._held.append((first, end))
+            return True
+
+    def release(self, first: int, end: int) -> None:
+        """Let go of [first, end), exactly as it was held."""
+        with self._changed:
+            self._held.remove((first, end))
+            self._changed.notify_all()
+
+    def _is_free(self, first: int, end: int) -> bool:
+        return all(held_end <= first or end <= held_first for held_first, held_end in self._held)

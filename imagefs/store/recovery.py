@@ -1,0 +1,155 @@
+"""Making the cache trustworthy when it is opened: an index that can be read, files and index in agreement.
+
+What the index claims and the disk does not have is dropped from the index; what is on the disk and not claimed
+is removed. Block sums catch what neither can show. Used by `CacheDirectory.open`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from imagefs.errors import CacheUnusable
+from imagefs.store.block_map import BlockMap
+from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.data_file import DataFile
+from imagefs.store.database import Damaged
+from imagefs.store.files import is_own_file, open_file, open_subdirectory, remove_file, remove_if_planted
+from imagefs.store.index import ContentRecord, Index
+from imagefs.store.layout import content_name, content_path, is_content_name
+
+_INDEX_NAME: Final = "index"
+_COMPANIONS: Final = ("-wal", "-shm", "-journal")
+_DAMAGED: Final = re.compile(r"index\.damaged-([0-9]{1,9})")
+_KEPT_DAMAGED: Final = 3
+
+_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
+
+
+def open_index(root: int, path: Path) -> tuple[Index, list[str]]:
+    """The index in the directory *root*, whose path is *path*, and sentences about what was wrong with it.
+
+    A damaged one is moved aside and a fresh one started, so that all content is fetched again.
+
+    Raises:
+        CacheFull, CacheUnusable: there is no space for it, or it is another version's.
+
+    """
+    problems: list[str] = []
+    for attempt in range(2):
+        for name in (_INDEX_NAME, *(_INDEX_NAME + suffix for suffix in _COMPANIONS)):
+            if remove_if_planted(root, name):
+                problems.append(f"{name} in the cache directory was not the cache's own file and was removed")
+        os.close(open_file(root, _INDEX_NAME))
+        try:
+            return Index(path / _INDEX_NAME), problems
+        except Damaged as damage:
+            if attempt:
+                raise CacheUnusable(f"a fresh index is damaged at once: {damage}") from damage
+            aside = _move_aside(root)
+            problems.append(
+                f"the cache's index was damaged ({damage}); it was kept as {aside} and begun anew"
+            )
+    raise AssertionError("unreachable")
+
+
+def _move_aside(root: int) -> str:
+    """Rename the index and its log; only the last few such are kept. The new name."""
+    numbers = sorted(int(found[1]) for name in os.listdir(root) if (found := _DAMAGED.fullmatch(name)))
+    aside = f"{_INDEX_NAME}.damaged-{numbers[-1] + 1 if numbers else 1}"
+    os.rename(_INDEX_NAME, aside, src_dir_fd=root, dst_dir_fd=root)
+    for suffix in _COMPANIONS:
+        try:
+            os.rename(_INDEX_NAME + suffix, aside + suffix, src_dir_fd=root, dst_dir_fd=root)
+        except FileNotFoundError:
+            continue
+    for number in numbers[: 1 - _KEPT_DAMAGED]:
+        for suffix in ("", *_COMPANIONS):
+            remove_file(root, f"{_INDEX_NAME}.damaged-{number}{suffix}")
+    return aside
+
+
+def reconcile(contents: int, index: Index, problems: list[str]) -> dict[str, int]:
+    """Make the files below the directory *contents* and *index* agree: the cached bytes of each content, by name.
+
+    *problems* gets a sentence for each thing that was not as a crash can leave it.
+    """
+    records = index.load_contents()
+    claimed = index.cached_bytes()
+    statuses = _survey(contents, problems)
+    for name in [*records]:
+        record = records[name]
+        status = statuses.get(name)
+        if name != content_name(record.key) or status is None or status.st_size != record.key.size_bytes:
+            index.forget_content(name)
+            del records[name]
+        elif status.st_blocks * 512 > _expected_bytes(claimed.get(name, 0)):
+            _free_unclaimed(contents, index, record)
+    for name in statuses.keys() - records.keys():
+        _remove_content_file(contents, name)
+    for name in claimed.keys() - records.keys():
+        index.forget_content(name)
+    return {name: held for name, held in claimed.items() if name in records}
+
+
+def _survey(contents: int, problems: list[str]) -> dict[str, os.stat_result]:
+    """The status of each file that can be a content's; anything else in its place is removed or reported."""
+    statuses = {}
+    for folder in os.listdir(contents):
+        if not _FOLDER.fullmatch(folder):
+            problems.append(
+                f"content/{folder!r} in the cache directory is not the cache's and was left alone"
+            )
+            continue
+        parent = open_subdirectory(contents, folder)
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        problems.append(
+                            f"content/{folder}/{entry.name!r} is not the cache's and was left alone"
+                        )
+                    elif (
+                        is_own_file(status)
+                        and is_content_name(entry.name)
+                        and content_path(entry.name)[0] == folder
+                    ):
+                        statuses[entry.name] = status
+                    else:
+                        remove_file(parent, entry.name)
+        finally:
+            os.close(parent)
+    return statuses
+
+
+def _expected_bytes(claimed_bytes: int) -> int:
+    """The most space that a file with *claimed_bytes* should need, with the file system's own part of it."""
+    return claimed_bytes + claimed_bytes // 256 + BLOCK_BYTES
+
+
+def _free_unclaimed(contents: int, index: Index, record: ContentRecord) -> None:
+    """Give back the space of the blocks that the index does not claim: written, but never made durable."""
+    blocks = BlockMap(record.key.size_bytes, index.load_segments(record.name))
+    folder, file_name = content_path(record.name)
+    parent = open_subdirectory(contents, folder)
+    try:
+        file = DataFile(parent, file_name, record.key.size_bytes)
+    finally:
+        os.close(parent)
+    try:
+        for first, end in blocks.absent_runs():
+            file.punch(first * BLOCK_BYTES, min(end * BLOCK_BYTES, record.key.size_bytes))
+    finally:
+        file.close()
+
+
+def _remove_content_file(contents: int, name: str) -> None:
+    folder, file_name = content_path(name)
+    parent = open_subdirectory(contents, folder)
+    try:
+        remove_file(parent, file_name)
+    finally:
+        os.close(parent)

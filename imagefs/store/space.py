@@ -1,0 +1,114 @@
+"""How many bytes are cached, and whether more fit. Used by `CacheDirectory` and its contents; any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from imagefs.errors import CacheFull
+
+_BATCH_BYTES: Final = 64 * 1024 * 1024
+"""How much more than needed is evicted at once, so that not every write has to evict."""
+
+_BATCH_FRACTION: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUsage:
+    """What the cache holds. ``contents`` counts those of which at least one block is cached."""
+
+    cached_bytes: int
+    max_bytes: int
+    free_bytes: int
+    contents: int
+
+
+class Space:
+    """The bytes that each content has in the cache, within a limit and above a floor of free disk space.
+
+    ``free_bytes`` tells the free space of the disk. ``evict`` is given a number of bytes to free, one call at a
+    time, and returns how many it freed.
+    """
+
+    def __init__(
+        self, max_bytes: int, min_free_bytes: int, free_bytes: Callable[[], int], evict: Callable[[int], int]
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._min_free_bytes = min_free_bytes
+        self._free_bytes = free_bytes
+        self._evict = evict
+        self._evicting = threading.Lock()
+        self._lock = threading.Lock()
+        self._cached: dict[str, int] = {}
+        self._total_bytes = 0
+
+    def reserve(self, name: str, wanted_bytes: int) -> None:
+        """Count *wanted_bytes* more for content *name*, after making room where needed.
+
+        Raises:
+            CacheFull: they do not fit, even after eviction.
+
+        """
+        if self._reserve_if_fits(name, wanted_bytes):
+            return
+        self.make_room(wanted_bytes)
+        if not self._reserve_if_fits(name, wanted_bytes):
+            raise CacheFull("the cache is full, and what is in it is in use")
+
+    def make_room(self, wanted_bytes: int) -> int:
+        """Evict until *wanted_bytes* more fit: how many bytes were freed, 0 where they fitted already."""
+        with self._evicting:
+            missing_bytes = self._shortfall(wanted_bytes)
+            return self._evict(missing_bytes + self._batch_bytes) if missing_bytes else 0
+
+    def evict(self, wanted_bytes: int) -> int:
+        """Evict *wanted_bytes*, though they may seem to fit: the disk said that they do not."""
+        with self._evicting:
+            return self._evict(wanted_bytes + self._batch_bytes)
+
+    def release(self, name: str, freed_bytes: int) -> None:
+        """Count *freed_bytes* less for content *name*."""
+        with self._lock:
+            self._set(name, self._cached.get(name, 0) - freed_bytes)
+
+    def set_cached(self, name: str, cached_bytes: int) -> None:
+        """Content *name* has *cached_bytes*."""
+        with self._lock:
+            self._set(name, cached_bytes)
+
+    def _set(self, name: str, cached_bytes: int) -> None:
+        self._total_bytes += cached_bytes - self._cached.pop(name, 0)
+        if cached_bytes:
+            self._cached[name] = cached_bytes
+
+    def cached_bytes(self, name: str) -> int:
+        """How many bytes content *name* has."""
+        with self._lock:
+            return self._cached.get(name, 0)
+
+    def usage(self) -> CacheUsage:
+        """What the cache holds now."""
+        with self._lock:
+            return CacheUsage(self._total_bytes, self._max_bytes, self._free_bytes(), len(self._cached))
+
+    def _reserve_if_fits(self, name: str, wanted_bytes: int) -> bool:
+        with self._lock:
+            if self._shortfall(wanted_bytes):
+                return False
+            self._total_bytes += wanted_bytes
+            self._cached[name] = self._cached.get(name, 0) + wanted_bytes
+            return True
+
+    def _shortfall(self, wanted_bytes: int) -> int:
+        """How many bytes have to go before *wanted_bytes* more fit."""
+        if not wanted_bytes:
+            return 0
+        over_limit = self._total_bytes + wanted_bytes - self._max_bytes
+        below_floor = self._min_free_bytes + wanted_bytes - self._free_bytes()
+        return max(over_limit, below_floor, 0)
+
+    @property
+    def _batch_bytes(self) -> int:
+        return min(_BATCH_BYTES, self._max_bytes // _BATCH_FRACTION)
