@@ -1,0 +1,266 @@
+"""The service's image actions as calls.
+
+Used by the account and content rooms from worker threads, several at once. Every call ends within its deadline.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from imagefs import __version__
+from imagefs.api import parsing
+from imagefs.api.body import ContentBody, Wanted
+from imagefs.api.clock import Clock, SystemClock
+from imagefs.api.connections import ConnectError
+from imagefs.api.endpoint import checked_credentials, checked_url
+from imagefs.api.failures import TRANSPORT_ERRORS, connect_failure, reason_of
+from imagefs.api.limits import Limits
+from imagefs.api.parsing import Answer, Listing
+from imagefs.api.refusals import NonceRefused
+from imagefs.api.retry import RetryPolicy
+from imagefs.api.signing import signed_form
+from imagefs.api.transport import Exchange, Transport
+from imagefs.api.verdicts import Verdicts
+from imagefs.core.models import Credentials, ImageDetails
+from imagefs.errors import AnswerLost, MalformedAnswer, Overloaded, ServiceError, Unreachable
+
+DEFAULT_API_URL: Final = "https://dynamic.lunanode.com/api/"
+
+CREATING_ACTIONS: Final = ("fetch", "replicate")
+"""The actions that answer with the id of a new image."""
+
+T = TypeVar("T")
+
+
+class ServiceClient:
+    """The service, as one account sees it.
+
+    Any method can raise `Unreachable`, `Overloaded`, `CredentialsRefused`, `MalformedAnswer` and the subclasses
+    of `Refused`. Calls that change nothing are tried again within their deadline. A call that changes the account
+    is sent at most once: it is tried again only where nothing was sent or the service put it off (429), and
+    raises `AnswerLost` (``maybe_done``) where the service may have carried it out.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        api_url: str = DEFAULT_API_URL,
+        *,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        rng: random.Random | None = None,
+        user_agent: str = f"imagefs/{__version__}",
+    ) -> None:
+        """Raises `SetupError` for a malformed URL, or plain http to another machine."""
+        self._credentials = checked_credentials(credentials)
+        self._clock = clock or SystemClock()
+        self._limits = limits or Limits()
+        self._retry = RetryPolicy(self._limits, self._clock, rng or random.Random())  # noqa: S311  (jitter)
+        self._transport = Transport(checked_url(api_url), user_agent, self._limits.idle_connections)
+        self._verdicts = Verdicts(self._transport.host, credentials, self._clock)
+
+    def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> Listing:
+        """All images of the account and the public ones, or those of *region* alone (``image/list``)."""
+        parameters = {} if region is None else {"region": region}
+        return parsing.listing(self._read("list", parameters, deadline_s))
+
+    def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
+        """What the service knows about an image (``image/details``)."""
+        answer = self._read("details", {"image_id": image_id}, deadline_s)
+        return parsing.image_details(image_id, answer)
+
+    def fetch_image(
+        self,
+        *,
+        region: str,
+        name: str,
+        location: str,
+        image_format: str,
+        virtio: bool,
+        deadline_s: float | None = None,
+    ) -> str:
+        """Have the service download an image from *location*; the new image's id (``image/fetch``)."""
+        parameters = {
+            "region": region,
+            "name": name,
+            "location": location,
+            "format": image_format,
+            "virtio": "yes" if virtio else "no",
+        }
+        return parsing.new_image_id(self._change("fetch", parameters, deadline_s))
+
+    def replicate_image(self, image_id: str, region: str, *, deadline_s: float | None = None) -> str:
+        """Have the service copy an image to *region*; the replica's id (``image/replicate``)."""
+        parameters = {"image_id": image_id, "region": region}
+        return parsing.new_image_id(self._change("replicate", parameters, deadline_s))
+
+    def delete_image(self, image_id: str, *, deadline_s: float | None = None) -> None:
+        """Delete an image for good (``image/delete``)."""
+        self._change("delete", {"image_id": image_id}, deadline_s)
+
+    def rename_image(self, image_id: str, name: str, *, deadline_s: float | None = None) -> None:
+        """Give an image another name (``image/rename``)."""
+        self._change("rename", {"image_id": image_id, "name": name}, deadline_s)
+
+    def retrieve(
+        self,
+        image_id: str,
+        size_bytes: int,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        stall_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> ContentBody:
+        """The content of an image of *size_bytes* from offset *start* to before *end* (``image/retrieve``).
+
+        The deadline is for opening; after that, content may stay away for *stall_s*. Where the service does not
+        honour ranges, the body starts at 0 and holds everything. Raises `TransferBroken` as well, where the
+        answer is not the content.
+        """
+        if not 0 <= start <= (size_bytes if end is None else end) <= size_bytes or start == end:
+            raise ValueError(f"no bytes of {size_bytes} from {start} to {end}")
+        wanted = Wanted(
+            subject=f"content of image {image_id}",
+            size_bytes=size_bytes,
+            start=start,
+            end=end,
+            stall_s=self._limits.stall_s if stall_s is None else stall_s,
+        )
+
+        def attempt(left_s: float) -> ContentBody:
+            attempt_s = min(left_s, self._limits.attempt_s)
+            exchange = self._post("retrieve", {"image_id": image_id}, attempt_s, headers=wanted.headers)
+            return ContentBody(exchange, wanted, self._verdicts, self._clock, self._limits)
+
+        return self._run(attempt, self._limits.read_deadline_s if deadline_s is None else deadline_s)
+
+    def close(self) -> None:
+        """Close the idle connections. Bodies that are still open go on."""
+        self._transport.close()
+
+    def _read(self, action: str, parameters: Mapping[str, str], deadline_s: float | None) -> Answer:
+        """The answer to a call that changes nothing, tried again within its deadline."""
+
+        def attempt(left_s: float) -> Answer:
+            exchange = self._post(action, parameters, min(left_s, self._limits.attempt_s))
+            return self._answer(action, parameters, exchange)
+
+        return self._run(attempt, self._limits.read_deadline_s if deadline_s is None else deadline_s)
+
+    def _change(self, action: str, parameters: Mapping[str, str], deadline_s: float | None) -> Answer:
+        """The answer to a change, which is sent again only where it was certainly not carried out."""
+
+        def attempt(left_s: float) -> Answer:
+            exchange = self._post(action, parameters, left_s, lost=AnswerLost)
+            lost: str | None = None
+            try:
+                answer = self._answer(action, parameters, exchange, lost=AnswerLost)
+                if action in CREATING_ACTIONS:
+                    parsing.new_image_id(answer)
+                elif "success" not in answer:
+                    lost = f"{_subject(action, parameters)}: the answer does not say whether it succeeded"
+            except MalformedAnswer as exc:
+                if exchange.status >= 300:
+                    raise
+                lost = str(exc)
+            except Overloaded as exc:
+                if exchange.status not in (408, *range(500, 600)):
+                    raise
+                lost = str(exc)
+            if lost is not None:
+                raise AnswerLost(lost)
+            return answer
+
+        return self._run(attempt, self._limits.change_deadline_s if deadline_s is None else deadline_s)
+
+    def _run(self, attempt: Callable[[float], T], deadline_s: float) -> T:
+        """Run *attempt* under the retry policy; a refused nonce is replaced by the next second's, once."""
+
+        def past_nonce_refusal(left_s: float) -> T:
+            try:
+                return attempt(left_s)
+            except NonceRefused:
+                wait_s = 1.0 - self._clock.time() % 1.0
+            self._clock.sleep(wait_s)
+            return attempt(left_s - wait_s)
+
+        return self._retry.run(past_nonce_refusal, deadline_s)
+
+    def _post(
+        self,
+        action: str,
+        parameters: Mapping[str, str],
+        left_s: float,
+        *,
+        lost: type[Unreachable] = Unreachable,
+        headers: Mapping[str, str] | None = None,
+    ) -> Exchange:
+        """Sign and send one call; its answer's head.
+
+        Raises `Unreachable` where nothing was sent, and *lost* where no answer came. Never chained to its cause:
+        the errors of requests hold the request, with the partial key and the signature.
+        """
+        subject, host = _subject(action, parameters), self._transport.host
+        if left_s <= 0:
+            raise Unreachable(f"{subject}: no time is left")
+        path = f"image/{action}/"
+        form = signed_form(self._credentials, path, parameters, int(self._clock.time()))
+        failure: ServiceError
+        try:
+            return self._transport.post(
+                path,
+                form,
+                connect_s=min(self._limits.connect_s, left_s),
+                total_s=left_s,
+                headers=headers or {},
+            )
+        except ConnectError as exc:
+            kind, reason = connect_failure(exc)
+            failure = kind(f"{subject}: {host} cannot be reached: {self._verdicts.redact(reason)}")
+        except TRANSPORT_ERRORS as exc:
+            failure = lost(f"{subject}: no answer from {host}: {reason_of(exc)}")
+        raise failure
+
+    def _answer(
+        self,
+        action: str,
+        parameters: Mapping[str, str],
+        exchange: Exchange,
+        *,
+        lost: type[Unreachable] = Unreachable,
+    ) -> Answer:
+        """The JSON object that a call answered; raises the error of a refusal."""
+        subject = _subject(action, parameters)
+        most_bytes = self._limits.list_bytes if action == "list" else self._limits.answer_bytes
+        failure: ServiceError | None = None
+        body = b""
+        try:
+            body = exchange.read(most_bytes + 1)
+        except TRANSPORT_ERRORS as exc:
+            failure = lost(f"{subject}: the answer was cut: {reason_of(exc)}")
+        finally:
+            exchange.discard()
+        failure = failure or self._verdicts.of_status(subject, exchange.status, exchange.headers, body)
+        if failure is not None:
+            raise failure
+        if len(body) > most_bytes:
+            raise MalformedAnswer(f"{subject}: the answer is longer than {most_bytes} bytes")
+        try:
+            answer = parsing.answer_object(body)
+        except MalformedAnswer as exc:
+            if exchange.framed:
+                raise MalformedAnswer(f"{subject}: {exc}") from None
+            raise lost(f"{subject}: {exc}, and may have been cut") from None
+        refusal = parsing.refusal_text(answer)
+        if refusal is not None:
+            raise self._verdicts.of_refusal(subject, refusal, exchange.headers)
+        return answer
+
+
+def _subject(action: str, parameters: Mapping[str, str]) -> str:
+    """What a message is about."""
+    of = parameters.get("image_id") or parameters.get("name") or parameters.get("region")
+    return f"image/{action}" if of is None else f"image/{action} of {of!a}"

@@ -1,0 +1,94 @@
+"""urllib3's connections and pools, with budgets, and with bodies that another thread can interrupt.
+
+Used by the transport only.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from imagefs.api.sockets import BudgetSocket, BudgetTlsSocket, dial, shut_down
+
+
+class ConnectError(Exception):
+    """No connection came about, so that nothing of a request was sent. Its cause says why."""
+
+
+class _Leased:
+    """Mixed into connections: whoever reads a body holds a lease, which ends when the connection goes back.
+
+    An abort from another thread is bound to its lease, so that it can never hit the next user of the connection.
+    """
+
+    host: str
+    port: int
+    timeout: float | None
+    socket_options: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wire: BudgetSocket | BudgetTlsSocket | None = None
+        self._guard = threading.Lock()
+        self._lease = 0
+
+    def _new_conn(self) -> BudgetSocket:
+        return dial(self.host, self.port, self.timeout or 0.0, self.socket_options or ())
+
+    def connect(self) -> None:
+        """Connect, tunnel and shake hands within ``timeout``; raises `ConnectError`."""
+        try:
+            super().connect()  # type: ignore[misc]  # the connection class that this is mixed into
+        except Exception as exc:
+            raise ConnectError from exc
+        # Kept here, since http.client hands its own reference to an answer that ends with the connection.
+        self.wire = self.sock  # type: ignore[attr-defined]
+
+    @property
+    def lease(self) -> int:
+        """The current lease."""
+        return self._lease
+
+    def end_lease(self) -> None:
+        """The body was read to its end, or given up."""
+        with self._guard:
+            self._lease += 1
+
+    def interrupt(self, lease: int) -> None:
+        """Wake the reader that holds *lease*; any thread. Does nothing once the lease has ended."""
+        with self._guard:
+            if lease == self._lease and self.wire is not None:
+                shut_down(self.wire)
+
+
+class PlainConnection(_Leased, HTTPConnection):
+    """A connection without TLS."""
+
+
+class TlsConnection(_Leased, HTTPSConnection):
+    """A connection with TLS."""
+
+
+class PlainPool(HTTPConnectionPool):
+    """Connections without TLS to one host."""
+
+    ConnectionCls = PlainConnection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.end_lease()
+        super()._put_conn(conn)
+
+
+class TlsPool(HTTPSConnectionPool):
+    """Connections with TLS to one host."""
+
+    ConnectionCls = TlsConnection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.end_lease()
+        super()._put_conn(conn)

@@ -1,0 +1,215 @@
+"""Answers of the service to models: strict about what bytes depend on, tolerant about everything else.
+
+Numbers are read as the text that the service sent, so that no answer can overflow or lose digits; ``NaN`` and
+``Infinity``, which JSON does not know, count as missing. A bad row or field costs that row or field, never its
+neighbours. Pure; used by the client on any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from imagefs.core.models import ImageDetails, ListedImage
+from imagefs.errors import MalformedAnswer
+
+_KINDS: Final = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "a truth value",
+    type(None): "nothing",
+}
+
+LARGEST_SIZE_BYTES: Final = 2**60
+"""Sizes above are taken for nonsense."""
+
+_IMAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_CHECKSUM: Final = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
+_DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Answer = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The answer to ``image/list``: its usable rows, each id once, and a sentence for each row that is not."""
+
+    images: tuple[ListedImage, ...]
+    problems: tuple[str, ...] = ()
+
+
+def answer_object(body: bytes) -> Answer:
+    """The JSON object that *body* holds.
+
+    Bytes that are not UTF-8 become lone surrogates, so that one odd name does not cost a whole listing.
+
+    Raises `MalformedAnswer`: not JSON, not an object, or nested too deep.
+    """
+    try:
+        answer = json.loads(
+            body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"),
+            parse_int=str,
+            parse_float=str,
+            parse_constant=lambda _name: None,
+        )
+    except RecursionError:
+        raise MalformedAnswer("the service's answer is nested too deep") from None
+    except ValueError:
+        raise MalformedAnswer("the service's answer is not JSON") from None
+    if not isinstance(answer, dict):
+        raise MalformedAnswer(f"the service's answer is {_kind(answer)} and not an object")
+    return answer
+
+
+def refusal_text(answer: Answer) -> str | None:
+    """The text of a refusal, or None if *answer* is none: ``success`` other than yes, or only an ``error``."""
+    success = answer.get("success")
+    if success is None:
+        refused = bool(answer.get("error")) and not answer.keys() & {"images", "details", "image_id"}
+    else:
+        refused = not (
+            success is True or (isinstance(success, str) and success.lower() in ("yes", "true", "1"))
+        )
+    if not refused:
+        return None
+    return field_text(answer.get("error") or answer.get("message")) or "no reason given"
+
+
+def listing(answer: Answer) -> Listing:
+    """The rows of an ``image/list`` answer, in its order.
+
+    Raises `MalformedAnswer` where ``images`` is not a list: an empty listing would read as an emptied account.
+    """
+    rows = answer.get("images")
+    if not isinstance(rows, list):
+        raise MalformedAnswer(f"the service's listing holds {_kind(rows)} in place of its images")
+    images: dict[str, ListedImage] = {}
+    problems: list[str] = []
+    for number, row in enumerate(rows, start=1):
+        image, problem = _listed_image(row)
+        if problem:
+            problems.append(f"row {number} of the listing {problem}")
+        if image is None:
+            continue
+        if image.image_id in images:
+            problems.append(f"row {number} of the listing repeats image {image.image_id}")
+            continue
+        images[image.image_id] = image
+    return Listing(tuple(images.values()), tuple(problems))
+
+
+def _listed_image(row: object) -> tuple[ListedImage | None, str | None]:
+    """The image of one row, and what is wrong with it: a row without image or region is of no use."""
+    if not isinstance(row, dict):
+        return None, f"is {_kind(row)} and not an object"
+    image_id = usable_image_id(row.get("image_id"))
+    if image_id is None:
+        return None, "has no usable image id"
+    region, name, status = row.get("region"), row.get("name"), row.get("status")
+    if not isinstance(region, str) or not region:
+        return None, f"names no region for image {image_id}"
+    problem = None
+    if name is not None and not isinstance(name, str):
+        problem = f"gives {_kind(name)} as the name of image {image_id}"
+    image = ListedImage(
+        image_id=image_id,
+        name=name if isinstance(name, str) else "",
+        region=region,
+        status=status if isinstance(status, str) else "",
+    )
+    return image, problem
+
+
+def image_details(image_id: str, answer: Answer) -> ImageDetails:
+    """The details of one image.
+
+    Raises `MalformedAnswer` where ``details`` is not an object.
+    """
+    details = answer.get("details")
+    if not isinstance(details, dict):
+        raise MalformedAnswer(
+            f"the service's answer holds {_kind(details)} in place of the details of {image_id}"
+        )
+    try:
+        fields = tuple((name, field_text(value)) for name, value in details.items())
+    except RecursionError:
+        raise MalformedAnswer(f"the details of image {image_id} are nested too deep") from None
+    text = dict(fields)
+    size_bytes, size_problem = _size(details.get("size"))
+    checksum, checksum_problem = _checksum(details.get("checksum"))
+    return ImageDetails(
+        image_id=image_id,
+        name=text.get("name", ""),
+        region=text.get("region", ""),
+        status=text.get("status", ""),
+        size_bytes=size_bytes,
+        checksum=checksum,
+        time_created_ns=time_ns(details.get("time_created")),
+        fields=fields,
+        problem=size_problem or checksum_problem,
+    )
+
+
+def new_image_id(answer: Answer) -> str:
+    """The id that ``image/fetch`` or ``image/replicate`` answered.
+
+    Raises `MalformedAnswer` where there is none.
+    """
+    image_id = usable_image_id(answer.get("image_id"))
+    if image_id is None:
+        raise MalformedAnswer("the service's answer holds no usable image id")
+    return image_id
+
+
+def usable_image_id(value: object) -> str | None:
+    """*value* if it can be an image's id, which is 1 to 64 letters, digits, ``_`` and ``-``; else None."""
+    return value if isinstance(value, str) and _IMAGE_ID.fullmatch(value) else None
+
+
+def field_text(value: object) -> str:
+    """A field's value as text: texts and numbers as sent, nothing as the empty text, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _size(value: object) -> tuple[int | None, str | None]:
+    """A size in bytes, and what is wrong with it."""
+    if value is None or value == "":
+        return None, "the service gives no size"
+    if isinstance(value, str) and _DIGITS.fullmatch(value) and int(value) <= LARGEST_SIZE_BYTES:
+        return int(value), None
+    return None, f"the service gives a size that makes no sense: {field_text(value)[:40]!a}"
+
+
+def _checksum(value: object) -> tuple[str | None, str | None]:
+    """An MD5 in lower-case hex, and what is wrong with it: one that is simply not there (yet) is no problem."""
+    if value is None or value == "":
+        return None, None
+    if isinstance(value, str) and _CHECKSUM.fullmatch(value):
+        return value.lower(), None
+    return None, f"the service gives a checksum that is no MD5: {field_text(value)[:40]!a}"
+
+
+def time_ns(value: object) -> int | None:
+    """Nanoseconds since the epoch of an ISO 8601 time, which is UTC unless it says otherwise; None if it is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    nanoseconds = since // timedelta(microseconds=1) * 1000
+    return nanoseconds if nanoseconds >= 0 else None
+
+
+def _kind(value: object) -> str:
+    """What *value* is, in words."""
+    return _KINDS.get(type(value), "something else")

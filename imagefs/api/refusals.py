@@ -1,0 +1,93 @@
+"""What the service says when it says no: its texts made safe to show, and the errors they stand for.
+
+The service documents no error codes, only texts, so the texts are matched by their words. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from imagefs.api.signing import PARTIAL_KEY_LENGTH
+from imagefs.core.models import Credentials
+from imagefs.errors import (
+    CredentialsRefused,
+    Overloaded,
+    Refused,
+    RefusedPermission,
+    RefusedQuota,
+    RefusedUnknownImage,
+    ServiceError,
+)
+
+LONGEST_TEXT: Final = 500
+"""Characters of a text from outside that a message shows."""
+
+_LEAK_LENGTH: Final = 12
+"""A word that shares this many consecutive characters with the key counts as a part of it."""
+
+_WORD: Final = re.compile(r"[^\s\"'{}:,&=<>]+")
+_SIGNATURE: Final = re.compile(r"[0-9a-fA-F]{64,}")
+
+_RULES: Final[tuple[tuple[type[ServiceError], re.Pattern[str]], ...]] = tuple(
+    (error, re.compile(pattern, re.IGNORECASE))
+    for error, pattern in (
+        (Overloaded, r"rate.?limit|too many (requests|calls)|try again later|temporarily unavailable"),
+        (
+            RefusedUnknownImage,
+            r"\b(invalid|unknown|no such|nonexistent) image\b(?!\s+(name|format|location|url|type|size|region))"
+            r"|\bimage\b.*\b(not found|does not exist|doesn't exist|unknown)|^\W*not found\W*$",
+        ),
+        (
+            CredentialsRefused,
+            r"signature|\bapi[ _]?(id|key|partialkey)\b|\bnonce\b|authenticat|credential|unauthori[sz]ed",
+        ),
+        (
+            RefusedPermission,
+            r"permission|not (allowed|permitted|authori[sz]ed|(the )?owner|your)|denied|forbidden|do(es)? not own"
+            r"|read.?only|public image|belong",
+        ),
+        (RefusedQuota, r"quota|\blimits?\b|exceed|insufficient|not enough"),
+    )
+)
+
+
+class NonceRefused(CredentialsRefused):
+    """The nonce was refused: the next second's may be accepted."""
+
+
+def error_for(text: str) -> type[ServiceError]:
+    """The class of error that a refusal's *text* stands for; `Refused` where no rule knows it."""
+    return next((error for error, pattern in _RULES if pattern.search(text)), Refused)
+
+
+def is_nonce_refusal(text: str) -> bool:
+    """Whether a refusal is about the nonce: a later second may then be accepted."""
+    return "nonce" in text.lower()
+
+
+def redactor(credentials: Credentials) -> Callable[[str], str]:
+    """A function that makes a text from outside fit for a message or a log.
+
+    Words that hold a part of the API key and signatures are replaced, what cannot be printed is escaped, and the
+    text is cut to `LONGEST_TEXT` characters.
+    """
+    key = credentials.api_key
+    whole = [part for part in (key, key[:PARTIAL_KEY_LENGTH], key[PARTIAL_KEY_LENGTH:]) if part]
+
+    def hidden(match: re.Match[str]) -> str:
+        word = match.group()
+        starts = range(len(word) - _LEAK_LENGTH + 1)
+        return "[hidden]" if any(word[i : i + _LEAK_LENGTH] in key for i in starts) else word
+
+    def redact(text: str) -> str:
+        # Long texts are cut before the search, generously, so that a word cannot straddle the final cut unseen.
+        text = text[: 4 * LONGEST_TEXT]
+        for part in whole:
+            text = text.replace(part, "[hidden]")
+        text = _SIGNATURE.sub("[hidden]", _WORD.sub(hidden, text))
+        text = "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in " ".join(text.split()))
+        return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+    return redact

@@ -1,0 +1,56 @@
+"""When a call is tried again: jittered, growing waits within the call's deadline.
+
+Used by the client, on the calling thread, which sleeps between attempts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from imagefs.api.clock import Clock
+from imagefs.api.limits import Limits
+from imagefs.errors import Overloaded, ServiceError, TlsFailure, Unreachable
+
+T = TypeVar("T")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again may help and cannot do harm: never where a change may have been carried out."""
+    if isinstance(error, TlsFailure) or (isinstance(error, ServiceError) and error.maybe_done):
+        return False
+    return isinstance(error, Unreachable | Overloaded)
+
+
+class RetryPolicy:
+    """Tries again after a transient error, for as long as the deadline leaves room for the wait."""
+
+    def __init__(self, limits: Limits, clock: Clock, rng: random.Random) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._rng = rng
+
+    def run(self, attempt: Callable[[float], T], deadline_s: float) -> T:
+        """What *attempt* returns; it is given the seconds that are left. Raises its last error."""
+        ends_s = self._clock.monotonic() + deadline_s
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_transient),
+            wait=self._wait_s,
+            stop=lambda state: self._clock.monotonic() + state.upcoming_sleep >= ends_s,
+            sleep=self._clock.sleep,
+            reraise=True,
+        )
+        return retrying(lambda: attempt(ends_s - self._clock.monotonic()))
+
+    def _wait_s(self, state: tenacity.RetryCallState) -> float:
+        """The wait before the next attempt: half of it random, and no less than the service asked for."""
+        limits = self._limits
+        grown_s = limits.backoff_first_s * 2.0 ** min(state.attempt_number - 1, 32)
+        wait_s = min(grown_s, limits.backoff_most_s) * self._rng.uniform(0.5, 1.0)
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Overloaded) and error.retry_after_s is not None:
+            wait_s = max(wait_s, min(error.retry_after_s, limits.retry_after_most_s))
+        return wait_s

@@ -1,0 +1,170 @@
+"""One signed POST to the service and its answer: pooled connections, proxies, TLS, deadlines.
+
+The only module that knows requests and urllib3. It uses requests' adapter without a session: cookies, netrc,
+redirects and the environment looked up for each call are a session's, and none is wanted for signed calls. The
+adapter's pools may be used from any number of threads at once. Used by the client.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import requests.adapters
+import requests.utils
+from urllib3 import PoolManager, Timeout
+from urllib3.response import BaseHTTPResponse
+from urllib3.util.ssl_ import create_urllib3_context
+
+from imagefs.api.connections import PlainConnection, PlainPool, TlsConnection, TlsPool
+from imagefs.api.sockets import BudgetTlsSocket
+from imagefs.errors import SetupError
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter, with our connections and one TLS context for all of them."""
+
+    def __init__(self, tls: ssl.SSLContext, connections: int) -> None:
+        self._tls = tls
+        super().__init__(pool_maxsize=connections)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
+        _use_our_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
+        _use_our_pools(manager)
+        return manager
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing to do: the context has the certificates, and loading them for each call costs 20 ms."""
+
+
+def _use_our_pools(manager: PoolManager) -> None:
+    manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An answer whose head has arrived. *raw* is urllib3's response, its body not read yet."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: BaseHTTPResponse
+    connection: PlainConnection | TlsConnection
+
+    @property
+    def framed(self) -> bool:
+        """Whether the answer says where its body ends, so that a cut one is noticed."""
+        return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+
+    def renew(self, budget_s: float) -> None:
+        """Give all that is received from now on a budget of *budget_s* seconds."""
+        if self.connection.wire is not None:
+            self.connection.wire.settimeout(budget_s)
+
+    def read(self, max_bytes: int) -> bytes:
+        """The body, or its first *max_bytes*. Raises one of `TRANSPORT_ERRORS`."""
+        return self.raw.read(max_bytes, decode_content=False)
+
+    def read_some(self, max_bytes: int) -> bytes:
+        """At most *max_bytes* of the body, as they arrive; ``b""`` at its end. Raises one of `TRANSPORT_ERRORS`."""
+        return self.raw.read1(max_bytes, decode_content=False) or b""
+
+    def discard(self) -> None:
+        """Close the connection; whatever of the body was not read is lost."""
+        self.raw.close()
+        self.raw.release_conn()
+
+
+class Transport:
+    """Sends signed forms to one service. Any thread, several at once."""
+
+    def __init__(self, base_url: str, user_agent: str, connections: int) -> None:
+        """Looks up proxies (``HTTPS_PROXY``, ``NO_PROXY``, ...) and the certificates to trust, once.
+
+        Raises `SetupError` for a proxy of a kind that is not supported, or certificates that cannot be read.
+        """
+        self._base_url = base_url
+        self.host: str = urlsplit(base_url).hostname or ""
+        self._headers = {
+            "User-Agent": user_agent,
+            "Accept": "*/*",
+            # Content must arrive as it is stored: lengths and ranges are those of the image.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        # A plain call is only ever meant for this machine: no proxy may see it.
+        self._proxies = proxies_for(base_url) if base_url.startswith("https:") else {}
+        self._adapter = _Adapter(tls_context(), connections)
+
+    def post(
+        self,
+        path: str,
+        form: bytes,
+        *,
+        connect_s: float,
+        total_s: float,
+        headers: Mapping[str, str],
+    ) -> Exchange:
+        """Send *form* to *path* and wait for the head of the answer.
+
+        Connecting takes at most *connect_s*; the answer's head and, unless the budget is renewed, its body arrive
+        within *total_s*. Raises `ConnectError` where nothing was sent, else one of `TRANSPORT_ERRORS`.
+        """
+        request = requests.Request(
+            "POST", self._base_url + path, headers={**self._headers, **headers}, data=form
+        ).prepare()
+        response = self._adapter.send(
+            request,
+            stream=True,
+            timeout=Timeout(connect=connect_s, total=total_s),  # type: ignore[arg-type]  # it takes urllib3's too
+            proxies=self._proxies,
+        )
+        raw = response.raw
+        connection = raw.connection
+        assert isinstance(connection, PlainConnection | TlsConnection)
+        return Exchange(raw.status, raw.headers, raw, connection)
+
+    def close(self) -> None:
+        """Close the connections that no one uses."""
+        self._adapter.close()
+
+
+def proxies_for(url: str) -> dict[str, str]:
+    """The proxies that the environment names for *url*, in requests' form."""
+    proxies = requests.utils.get_environ_proxies(url)
+    for proxy in filter(None, (proxies.get("https"), proxies.get("all"))):
+        scheme = urlsplit(proxy).scheme.lower() if "://" in proxy else "http"
+        if scheme not in ("http", "https"):
+            raise SetupError(
+                f"the environment names a {scheme} proxy; only http and https proxies are supported"
+            )
+    return proxies
+
+
+def tls_context() -> ssl.SSLContext:
+    """The one TLS context: certificates from ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else certifi's."""
+    bundle = (
+        os.environ.get("REQUESTS_CA_BUNDLE")
+        or os.environ.get("CURL_CA_BUNDLE")
+        or requests.utils.DEFAULT_CA_BUNDLE_PATH
+    )
+    context = create_urllib3_context()
+    try:
+        if os.path.isdir(bundle):  # noqa: PTH112  (as requests decides it)
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+    except OSError as exc:
+        raise SetupError(
+            f"the certificates to trust cannot be read from {bundle}: {exc.strerror or exc}"
+        ) from exc
+    context.sslsocket_class = BudgetTlsSocket
+    return context

@@ -1,0 +1,118 @@
+"""What an answer means: the error for each HTTP status and each refusal, with a message for a person.
+
+Used by the client and by content bodies, on any thread. Every text from outside passes the redactor first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from imagefs.api.clock import Clock
+from imagefs.api.parsing import answer_object, refusal_text
+from imagefs.api.refusals import NonceRefused, error_for, is_nonce_refusal, redactor
+from imagefs.core.models import Credentials
+from imagefs.errors import (
+    CredentialsRefused,
+    MalformedAnswer,
+    Overloaded,
+    Refused,
+    RefusedPermission,
+    ServiceError,
+)
+
+TOLERATED_SKEW_S = 30.0
+"""A clock that is off by less is not the reason for a refusal."""
+
+Headers = Mapping[str, str]
+
+
+class Verdicts:
+    """The errors that one service's answers stand for."""
+
+    def __init__(self, host: str, credentials: Credentials, clock: Clock) -> None:
+        self._host = host
+        self._clock = clock
+        self.redact = redactor(credentials)
+
+    def of_status(self, subject: str, status: int, headers: Headers, body: bytes) -> ServiceError | None:
+        """The error for an answer's *status*, or None for one of success."""
+        if 200 <= status < 300:
+            return None
+        answers = f"{subject}: {self._host} answers {_status_text(status)}"
+        if status in (408, 429) or status >= 500:
+            return Overloaded(answers, self.retry_after_s(headers))
+        if 300 <= status < 400:
+            target = self.redact(_redirect_host(headers.get("Location")))
+            return MalformedAnswer(
+                f"{answers} to {target}, and signed calls are never redirected; check the API URL"
+            )
+        refusal = self.in_body(subject, body, headers)
+        if status in (401, 403) and not isinstance(refusal, CredentialsRefused | RefusedPermission):
+            return CredentialsRefused(f"{answers}: the credentials are refused{self._skew(headers)}")
+        return refusal or MalformedAnswer(f"{answers} without a reason; is the API URL right?")
+
+    def in_body(self, subject: str, body: bytes, headers: Headers) -> ServiceError | None:
+        """The error for a refusal that *body* holds as JSON, or None where it holds none."""
+        try:
+            text = refusal_text(answer_object(body))
+        except MalformedAnswer:
+            return None
+        return None if text is None else self.of_refusal(subject, text, headers)
+
+    def of_refusal(self, subject: str, text: str, headers: Headers) -> ServiceError:
+        """The error for a refusal with this *text*."""
+        kind, shown = error_for(text), self.redact(text)
+        if kind is Overloaded:
+            return Overloaded(f"{subject}: refused for now: {shown}", self.retry_after_s(headers))
+        if kind is CredentialsRefused:
+            kind = NonceRefused if is_nonce_refusal(text) else kind
+            return kind(f"{subject}: the credentials are refused: {shown}{self._skew(headers)}")
+        assert issubclass(kind, Refused)
+        return kind(f"{subject}: refused: {shown}")
+
+    def retry_after_s(self, headers: Headers) -> float | None:
+        """How long ``Retry-After`` asks to wait, as seconds or a date (RFC 9110, 10.2.3); None without it."""
+        value = headers.get("Retry-After", "").strip()
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        date_s = _date_s(value)
+        return None if date_s is None else max(date_s - self._clock.time(), 0.0)
+
+    def _skew(self, headers: Headers) -> str:
+        """By how much this machine's clock is off, where that is the likely reason for a refusal."""
+        date_s = _date_s(headers.get("Date"))
+        if date_s is None:
+            return ""
+        off_s = self._clock.time() - date_s
+        if abs(off_s) <= TOLERATED_SKEW_S:
+            return ""
+        direction = "ahead of" if off_s > 0 else "behind"
+        return f"; this machine's clock is {abs(off_s):.0f} s {direction} the service's: set it right"
+
+
+def _status_text(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _redirect_host(location: str | None) -> str:
+    """The host of a redirect: the rest of the address may hold what was sent."""
+    try:
+        return urlsplit(location or "").hostname or "another path"
+    except ValueError:
+        return "a malformed address"
+
+
+def _date_s(value: str | None) -> float | None:
+    """Seconds since the epoch of an HTTP date, or None."""
+    try:
+        date = parsedate_to_datetime(value or "")
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
