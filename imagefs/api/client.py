@@ -1,6 +1,7 @@
 """The service's image actions as calls.
 
-Used by the account and content rooms from worker threads, several at once. Every call ends within its deadline.
+Used by the account and content rooms from worker threads, several at once. Every call ends within its
+deadline.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Final, TypeVar
 
 from imagefs import __version__
 from imagefs.api import parsing
-from imagefs.api.body import ContentBody, Wanted
+from imagefs.api.body import ContentBody, open_body
 from imagefs.api.clock import Clock, SystemClock
 from imagefs.api.connections import ConnectError
+from imagefs.api.content_head import Wanted
 from imagefs.api.endpoint import checked_credentials, checked_url
 from imagefs.api.failures import TRANSPORT_ERRORS, connect_failure, reason_of
 from imagefs.api.limits import Limits
@@ -37,10 +39,10 @@ T = TypeVar("T")
 class ServiceClient:
     """The service, as one account sees it.
 
-    Any method can raise `Unreachable`, `Overloaded`, `CredentialsRefused`, `MalformedAnswer` and the subclasses
-    of `Refused`. Calls that change nothing are tried again within their deadline. A call that changes the account
-    is sent at most once: it is tried again only where nothing was sent or the service put it off (429), and
-    raises `AnswerLost` (``maybe_done``) where the service may have carried it out.
+    Any method can raise `Unreachable`, `Overloaded`, `CredentialsRefused`, `MalformedAnswer` and the
+    subclasses of `Refused`. Calls that change nothing are tried again within their deadline. A call that
+    changes the account is sent at most once: it is tried again only where nothing was sent or the service
+    put it off (429), and raises `AnswerLost` (``maybe_done``) where the service may have carried it out.
     """
 
     def __init__(
@@ -116,9 +118,9 @@ class ServiceClient:
     ) -> ContentBody:
         """The content of an image of *size_bytes* from offset *start* to before *end* (``image/retrieve``).
 
-        The deadline is for opening; after that, content may stay away for *stall_s*. Where the service does not
-        honour ranges, the body starts at 0 and holds everything. Raises `TransferBroken` as well, where the
-        answer is not the content.
+        The deadline is for opening; after that, content may stay away for *stall_s*. Where the service does
+        not honour ranges, the body starts at 0 and holds everything. Raises `TransferBroken` as well, where
+        the answer is not the content.
         """
         if not 0 <= start <= (size_bytes if end is None else end) <= size_bytes or start == end:
             raise ValueError(f"no bytes of {size_bytes} from {start} to {end}")
@@ -133,7 +135,9 @@ class ServiceClient:
         def attempt(left_s: float) -> ContentBody:
             attempt_s = min(left_s, self._limits.attempt_s)
             exchange = self._post("retrieve", {"image_id": image_id}, attempt_s, headers=wanted.headers)
-            return ContentBody(exchange, wanted, self._verdicts, self._clock, self._limits)
+            return open_body(
+                exchange, wanted, verdicts=self._verdicts, clock=self._clock, limits=self._limits
+            )
 
         return self._run(attempt, self._limits.read_deadline_s if deadline_s is None else deadline_s)
 
@@ -200,8 +204,8 @@ class ServiceClient:
     ) -> Exchange:
         """Sign and send one call; its answer's head.
 
-        Raises `Unreachable` where nothing was sent, and *lost* where no answer came. Never chained to its cause:
-        the errors of requests hold the request, with the partial key and the signature.
+        Raises `Unreachable` where nothing was sent, and *lost* where no answer came. Never chained to its
+        cause: the errors of requests hold the request, with the partial key and the signature.
         """
         subject, host = _subject(action, parameters), self._transport.host
         if left_s <= 0:

@@ -21,7 +21,8 @@ class ConnectError(Exception):
 class _Leased:
     """Mixed into connections: whoever reads a body holds a lease, which ends when the connection goes back.
 
-    An abort from another thread is bound to its lease, so that it can never hit the next user of the connection.
+    An abort from another thread is bound to its lease, so that it can never hit the next user of the
+    connection.
     """
 
     host: str

@@ -66,7 +66,7 @@ _REASONS: Final = (
 
 
 def _wrapped(exc: BaseException | None) -> Iterator[BaseException]:
-    """*exc* and all the errors inside it: requests and urllib3 keep theirs as causes, reasons or arguments."""
+    """*exc* and the errors inside it: requests and urllib3 keep theirs as causes, reasons or arguments."""
     seen: set[int] = set()
     todo: list[object] = [exc]
     while todo:

@@ -39,5 +39,5 @@ class Limits:
     """The span of waiting over which the least rate is measured."""
     least_rate: int = KIB
     """Bytes a second below which content counts as stalled."""
-    idle_connections: int = 16
+    idle_connections: int = 64
     """How many connections are kept open between calls."""

@@ -1,8 +1,8 @@
 """Answers of the service to models: strict about what bytes depend on, tolerant about everything else.
 
-Numbers are read as the text that the service sent, so that no answer can overflow or lose digits; ``NaN`` and
-``Infinity``, which JSON does not know, count as missing. A bad row or field costs that row or field, never its
-neighbours. Pure; used by the client on any thread.
+Numbers are read as the text that the service sent, so that no answer can overflow or lose digits; ``NaN``
+and ``Infinity``, which JSON does not know, count as missing. A bad row or field costs that row or field,
+never its neighbours. Pure; used by the client on any thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Answer = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The answer to ``image/list``: its usable rows, each id once, and a sentence for each row that is not."""
+    """The answer to ``image/list``: its usable rows, each id once, and a sentence for each problem."""
 
     images: tuple[ListedImage, ...]
     problems: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ def answer_object(body: bytes) -> Answer:
 
 
 def refusal_text(answer: Answer) -> str | None:
-    """The text of a refusal, or None if *answer* is none: ``success`` other than yes, or only an ``error``."""
+    """The text of a refusal, which is a ``success`` other than yes or just an ``error``; else None."""
     success = answer.get("success")
     if success is None:
         refused = bool(answer.get("error")) and not answer.keys() & {"images", "details", "image_id"}
@@ -84,7 +84,8 @@ def refusal_text(answer: Answer) -> str | None:
 def listing(answer: Answer) -> Listing:
     """The rows of an ``image/list`` answer, in its order.
 
-    Raises `MalformedAnswer` where ``images`` is not a list: an empty listing would read as an emptied account.
+    Raises `MalformedAnswer` where ``images`` is not a list: an empty listing would read as an emptied
+    account.
     """
     rows = answer.get("images")
     if not isinstance(rows, list):
@@ -189,7 +190,7 @@ def _size(value: object) -> tuple[int | None, str | None]:
 
 
 def _checksum(value: object) -> tuple[str | None, str | None]:
-    """An MD5 in lower-case hex, and what is wrong with it: one that is simply not there (yet) is no problem."""
+    """An MD5 in lower-case hex, and what is wrong with it. One that is not there (yet) is no problem."""
     if value is None or value == "":
         return None, None
     if isinstance(value, str) and _CHECKSUM.fullmatch(value):
@@ -198,7 +199,7 @@ def _checksum(value: object) -> tuple[str | None, str | None]:
 
 
 def time_ns(value: object) -> int | None:
-    """Nanoseconds since the epoch of an ISO 8601 time, which is UTC unless it says otherwise; None if it is none."""
+    """Nanoseconds since the epoch of an ISO 8601 time, UTC unless it says otherwise; None if it is none."""
     if not isinstance(value, str):
         return None
     try:

@@ -36,7 +36,7 @@ _RULES: Final[tuple[tuple[type[ServiceError], re.Pattern[str]], ...]] = tuple(
         (Overloaded, r"rate.?limit|too many (requests|calls)|try again later|temporarily unavailable"),
         (
             RefusedUnknownImage,
-            r"\b(invalid|unknown|no such|nonexistent) image\b(?!\s+(name|format|location|url|type|size|region))"
+            r"\b(invalid|unknown|no such|nonexistent) image\b(?!\s+(name|format|location|url|type|size))"
             r"|\bimage\b.*\b(not found|does not exist|doesn't exist|unknown)|^\W*not found\W*$",
         ),
         (
@@ -45,8 +45,8 @@ _RULES: Final[tuple[tuple[type[ServiceError], re.Pattern[str]], ...]] = tuple(
         ),
         (
             RefusedPermission,
-            r"permission|not (allowed|permitted|authori[sz]ed|(the )?owner|your)|denied|forbidden|do(es)? not own"
-            r"|read.?only|public image|belong",
+            r"permission|not (allowed|permitted|authori[sz]ed|(the )?owner|your)|denied|forbidden"
+            r"|do(es)? not own|read.?only|public image|belong",
         ),
         (RefusedQuota, r"quota|\blimits?\b|exceed|insufficient|not enough"),
     )
@@ -70,8 +70,8 @@ def is_nonce_refusal(text: str) -> bool:
 def redactor(credentials: Credentials) -> Callable[[str], str]:
     """A function that makes a text from outside fit for a message or a log.
 
-    Words that hold a part of the API key and signatures are replaced, what cannot be printed is escaped, and the
-    text is cut to `LONGEST_TEXT` characters.
+    Words that hold a part of the API key and signatures are replaced, what cannot be printed is escaped,
+    and the text is cut to `LONGEST_TEXT` characters.
     """
     key = credentials.api_key
     whole = [part for part in (key, key[:PARTIAL_KEY_LENGTH], key[PARTIAL_KEY_LENGTH:]) if part]
@@ -82,7 +82,7 @@ def redactor(credentials: Credentials) -> Callable[[str], str]:
         return "[hidden]" if any(word[i : i + _LEAK_LENGTH] in key for i in starts) else word
 
     def redact(text: str) -> str:
-        # Long texts are cut before the search, generously, so that a word cannot straddle the final cut unseen.
+        # Cut generously before the search, so that a word cannot straddle the final cut unseen.
         text = text[: 4 * LONGEST_TEXT]
         for part in whole:
             text = text.replace(part, "[hidden]")

@@ -1,10 +1,12 @@
 """Sockets whose timeout is a budget for everything that follows, not for each receive.
 
-A peer that sends one byte a minute never trips an ordinary socket timeout. Here ``settimeout(s)`` starts a span of
-*s* seconds which all later operations share, so that the timeouts which urllib3 sets (for connecting, then for the
-answer) bound the whole of connecting and the whole of an answer's headers and body.
+A peer that sends one byte a minute never trips an ordinary socket timeout. Here ``settimeout(s)`` starts a
+span of *s* seconds which all later operations share, so that the timeouts which urllib3 sets (for
+connecting, then for the answer) bound the whole of connecting and the whole of an answer's headers and
+body.
 
-Used by the transport only, on the thread that makes a call; a socket is not shared between threads while in use.
+Used by the transport only, on the thread that makes a call; a socket is not shared between threads while in
+use.
 """
 
 from __future__ import annotations
@@ -100,8 +102,8 @@ def dial(
 ) -> BudgetSocket:
     """A connection to *host*, whose addresses are tried in turn, all of it within *timeout_s*.
 
-    What is left of the time remains as the socket's budget. Raises `socket.gaierror` where the name is not known,
-    `TimeoutError`, or the `OSError` of the last address.
+    What is left of the time remains as the socket's budget. Raises `socket.gaierror` where the name is not
+    known, `TimeoutError`, or the `OSError` of the last address.
     """
     expires_s = time.monotonic() + timeout_s
     failure: OSError = OSError(f"{host} has no address")

@@ -1,8 +1,8 @@
 """One signed POST to the service and its answer: pooled connections, proxies, TLS, deadlines.
 
-The only module that knows requests and urllib3. It uses requests' adapter without a session: cookies, netrc,
-redirects and the environment looked up for each call are a session's, and none is wanted for signed calls. The
-adapter's pools may be used from any number of threads at once. Used by the client.
+The only module that knows requests and urllib3. It uses requests' adapter without a session: cookies,
+netrc, redirects and the environment looked up for each call are a session's, and none is wanted for signed
+calls. The adapter's pools may be used from any number of threads at once. Used by the client.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Exchange:
         return self.raw.read(max_bytes, decode_content=False)
 
     def read_some(self, max_bytes: int) -> bytes:
-        """At most *max_bytes* of the body, as they arrive; ``b""`` at its end. Raises one of `TRANSPORT_ERRORS`."""
+        """What has arrived, at most *max_bytes*; ``b""`` at its end. Raises one of `TRANSPORT_ERRORS`."""
         return self.raw.read1(max_bytes, decode_content=False) or b""
 
     def discard(self) -> None:
@@ -115,8 +115,9 @@ class Transport:
     ) -> Exchange:
         """Send *form* to *path* and wait for the head of the answer.
 
-        Connecting takes at most *connect_s*; the answer's head and, unless the budget is renewed, its body arrive
-        within *total_s*. Raises `ConnectError` where nothing was sent, else one of `TRANSPORT_ERRORS`.
+        Connecting takes at most *connect_s*; the answer's head and, unless the budget is renewed, its body
+        arrive within *total_s*. Raises `ConnectError` where nothing was sent, else one of
+        `TRANSPORT_ERRORS`.
         """
         request = requests.Request(
             "POST", self._base_url + path, headers={**self._headers, **headers}, data=form
