@@ -133,7 +133,7 @@ class Account:
         try:
             return await self._details.fetch(image_id)
         finally:
-            self._prefetch.note_miss(region)
+            self._prefetch.note_miss_over(region)
 
     def prefetch_details(self, region: str) -> None:
         """Start to fetch all missing details of a region in the background, in listing order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import partial
 
@@ -82,7 +83,7 @@ class DetailsCache:
         """Raise the ServiceError that a call just now would most likely end with, if there was one lately."""
         failure = self._failures.get(image_id)
         if failure is not None:
-            raise failure.with_traceback(None)
+            raise copy(failure)
         self._outage.check()
 
     def needs_call(self, image_id: str) -> bool:
@@ -125,7 +126,7 @@ class DetailsCache:
     def _note_failure(self, image_id: str, error: ServiceError) -> None:
         log.warning("The details of image %s cannot be had: %s", image_id, error)
         self._outage.note_failure(image_id, error)
-        self._failures[image_id] = error
+        self._failures[image_id] = copy(error)  # without the traceback, whose frames hold answers
         self._error_texts[image_id] = str(error)
 
     def _received(self, answer: ImageDetails) -> ImageDetails:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
+from types import TracebackType
 from typing import Generic, TypeVar
 
 import trio
@@ -37,7 +38,7 @@ class SingleFlight(Generic[T]):
             self._flights[key] = flight
         await flight.done.wait()
         if flight.error is not None:
-            raise flight.error.with_traceback(None)
+            raise flight.error.with_traceback(flight.traceback)
         return flight.answer
 
     async def landed(self, key: Hashable) -> None:
@@ -52,6 +53,7 @@ class SingleFlight(Generic[T]):
             flight.error = None
         except Exception as error:  # handed to everyone who waits
             flight.error = error
+            flight.traceback = error.__traceback__
         finally:
             del self._flights[key]
             flight.done.set()
@@ -64,4 +66,5 @@ class _Flight(Generic[T]):
 
     def __init__(self) -> None:
         self.done = trio.Event()
+        self.traceback: TracebackType | None = None
         self.error: Exception | None = Unreachable("The call was given up before its answer came.")

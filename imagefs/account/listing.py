@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import copy
 
 import trio
 
@@ -61,7 +62,7 @@ class ListingCache:
         now = self._around.clock()
         if snapshot is None:
             if self._retry_scope is not None and self._failure is not None:
-                raise self._failure.with_traceback(None)
+                raise copy(self._failure)
             return await self._join()
         if now < self._fresh_until or self._retry_scope is not None:
             await trio.lowlevel.checkpoint()
@@ -117,11 +118,9 @@ class ListingCache:
     def _failed(self, error: ServiceError) -> None:
         self._outage.note_failure(_LISTING, error)
         if self._failure is None:
-            kept = (
-                "the last listing serves on" if self.snapshot is not None else "there is no earlier listing"
-            )
-            log.warning("The images cannot be listed, and %s: %s", kept, error)
-        self._failure = error
+            instead = "there is no earlier listing" if self.snapshot is None else "the last listing serves on"
+            log.warning("The images cannot be listed, and %s: %s", instead, error)
+        self._failure = copy(error)
         if self._retry_scope is None:
             scope = trio.CancelScope()
             self._around.start(lambda: self._retry(scope))

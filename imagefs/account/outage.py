@@ -6,6 +6,7 @@ Used on trio's thread by the listing and the details, which report how their cal
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 from imagefs.account.settings import AccountSettings
 from imagefs.errors import MalformedAnswer, Refused, ServiceError
@@ -39,7 +40,7 @@ class Outage:
     def check(self) -> None:
         """Raise the last failure while it stands for the service."""
         if self._error is not None and len(self._failed) > 1 and self._clock() < self._lasts_until:
-            raise self._error.with_traceback(None)
+            raise copy(self._error)
 
     def note_answer(self) -> None:
         """The service answered a call."""
@@ -52,5 +53,5 @@ class Outage:
             self.note_answer()
             return
         self._failed.add(asked)
-        self._error = error
+        self._error = copy(error)
         self._lasts_until = self._clock() + self._settings.failure_ttl_s

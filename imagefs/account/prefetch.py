@@ -48,7 +48,7 @@ class Prefetch:
         self._asked_at[region] = self._around.clock()
 
     def note_miss(self, region: str) -> None:
-        """They were not there, and a call begins or has just ended."""
+        """They were not there, and a call begins."""
         now = self._around.clock()
         missed_at = self._missed_at.get(region)
         self._missed_at[region] = now
@@ -56,20 +56,26 @@ class Prefetch:
         if recent and not self._outage.suspected:
             self.start(region, to_the_end=False)
 
+    def note_miss_over(self, region: str) -> None:
+        """That call has ended: the time to the next miss counts from here, however slow the service is."""
+        self._missed_at[region] = self._around.clock()
+
     async def _run(self, region: str) -> None:
         try:
             images = self._listing().in_region(region)
-            missing = iter([image.image_id for image in images if self._details.needs_call(image.image_id)])
+            image_ids = iter([image.image_id for image in images])
             async with trio.open_nursery() as nursery:
                 for _ in range(self._around.settings.details_parallel):
-                    nursery.start_soon(self._work, region, missing, nursery.cancel_scope)
+                    nursery.start_soon(self._work, region, image_ids, nursery.cancel_scope)
         finally:
             del self._to_the_end[region]
 
-    async def _work(self, region: str, missing: Iterator[str], all_workers: trio.CancelScope) -> None:
-        for image_id in missing:
+    async def _work(self, region: str, image_ids: Iterator[str], all_workers: trio.CancelScope) -> None:
+        for image_id in image_ids:
             if not self._is_wanted(region):
                 return
+            if not self._details.needs_call(image_id):
+                continue
             try:
                 await self._details.fetch(image_id)
             except ServiceError:
