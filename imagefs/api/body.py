@@ -103,7 +103,7 @@ class ContentBody:
         self._exchange.connection.interrupt(self._lease)
 
     def close(self) -> None:
-        """Close the connection, unless `read_some` returned ``b""`` and so gave it back. The reading thread."""
+        """Close the connection, unless `read_some` returned ``b""`` and gave it back. The reading thread."""
         if not self._closed:
             self._closed = True
             self._exchange.discard()
