@@ -1,0 +1,193 @@
+"""The one place where the parts are put together: a mounted account, from its configuration.
+
+Used by the command line. :func:`serve` is the whole life of a mount.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from imagefs.account import Account, AccountSettings
+from imagefs.account.stored_account import StoredAccount
+from imagefs.api import ServiceClient
+from imagefs.content.fetcher import Service
+from imagefs.content.library import Library
+from imagefs.content.link import Link
+from imagefs.core.models import Credentials
+from imagefs.errors import CredentialsRefused, Refused, ServiceError, StoreError, TlsFailure
+from imagefs.fuse.operations import FREE_BYTES, Operations
+from imagefs.fuse.session import MountOptions, Session
+from imagefs.store.directory import CacheDirectory
+from imagefs.vfs.attributes import Ownership
+from imagefs.vfs.tree import Tree
+
+logger = logging.getLogger(__name__)
+
+TRANSFER_THREADS: Final = 64
+DISK_THREADS: Final = 8
+HASH_THREADS: Final = max(1, os.cpu_count() or 1)
+SHUT_S: Final = 8.0
+"""How long open contents get to become durable when the tree is unmounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountConfig:
+    """All that a mount needs to know. Sizes are in bytes; ``cache_dir`` is this account's own."""
+
+    mountpoint: Path
+    credentials: Credentials
+    api_url: str
+    cache_dir: Path
+    cache_size_bytes: int
+    min_free_bytes: int
+    uid: int
+    gid: int
+    umask: int = 0
+    read_only: bool = False
+    no_delete: bool = False
+    allow_other: bool = False
+
+    @property
+    def account_name(self) -> str:
+        """What tells this account's listing from others in a shared cache directory."""
+        return account_name(self.api_url, self.credentials.api_id)
+
+
+def account_name(api_url: str, api_id: str) -> str:
+    """A short name for one account at one service; the API ID cannot be read from it."""
+    return hashlib.sha256(f"{api_url}\0{api_id}".encode()).hexdigest()[:16]
+
+
+async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
+    """Mount, call *ready* once the tree can be used, and go on until it is unmounted.
+
+    Raises SetupError, CacheInUse, CacheUnusable, or ServiceError where the mount cannot start.
+    """
+    client = ServiceClient(config.credentials, config.api_url)
+    cache = _open_cache(config)
+    try:
+        async with trio.open_nursery() as nursery:
+            account = Account(client, StoredAccount(cache.index, config.account_name))
+            await account.open()
+            await nursery.start(account.serve)
+            await _first_listing(account, config)
+            await _serve_tree(config, account, client, cache, ready)
+            nursery.cancel_scope.cancel()
+    finally:
+        client.close()
+        _close_cache(cache)
+
+
+def _open_cache(config: MountConfig) -> CacheDirectory:
+    cache = CacheDirectory.open(
+        config.cache_dir,
+        owner=str(config.mountpoint),
+        max_bytes=config.cache_size_bytes,
+        min_free_bytes=config.min_free_bytes,
+    )
+    for problem in cache.problems:
+        logger.warning("%s", problem)
+    return cache
+
+
+def _close_cache(cache: CacheDirectory) -> None:
+    try:
+        cache.close()
+    except StoreError as error:
+        logger.warning("The cache could not be closed cleanly: %s", error)
+
+
+async def _first_listing(account: Account, config: MountConfig) -> None:
+    """Make sure that there is a listing to show: a new one, or the last where the service cannot be reached."""
+    try:
+        await account.refresh()
+    except (CredentialsRefused, TlsFailure, Refused):
+        raise
+    except ServiceError as error:
+        if account.snapshot is None:
+            raise
+        logger.warning("%s The last known listing is shown until the service answers.", error)
+
+
+async def _serve_tree(
+    config: MountConfig,
+    account: Account,
+    client: ServiceClient,
+    cache: CacheDirectory,
+    ready: Callable[[], None],
+) -> None:
+    session = Session(
+        MountOptions(
+            config.mountpoint,
+            source=f"imagefs:{config.credentials.api_id}",
+            read_only=config.read_only,
+            allow_other=config.allow_other,
+        )
+    )
+    async with trio.open_nursery() as nursery:
+        library = Library(cache, _service(client, account, nursery))
+        ownership = Ownership(
+            config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()
+        )
+        tree = Tree(
+            account,
+            library,
+            ownership,
+            names_ttl_s=AccountSettings().pending_ttl_s,
+            forget_name=session.forget_name,
+        )
+        session.mount(Operations(tree, free_bytes=0 if config.read_only else FREE_BYTES))
+        try:
+            nursery.start_soon(library.serve)
+            await session.serve(ready)
+        finally:
+            session.unmount()
+            with trio.move_on_after(SHUT_S, shield=True):
+                await library.shut()
+            nursery.cancel_scope.cancel()
+
+
+def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> Service:
+    token = trio.lowlevel.current_trio_token()
+
+    def post(function: Callable[..., None], *args: object) -> None:
+        try:
+            token.run_sync_soon(function, *args)
+        except trio.RunFinishedError:
+            logger.debug("A transfer ended after its mount.")
+
+    return Service(
+        retriever=client,
+        link=Link(),
+        spawn=nursery.start_soon,
+        post=post,
+        clock=trio.current_time,
+        transfer_threads=trio.CapacityLimiter(TRANSFER_THREADS),
+        disk_threads=trio.CapacityLimiter(DISK_THREADS),
+        hash_threads=trio.CapacityLimiter(HASH_THREADS),
+        note_error=account.note_error,
+    )
+
+
+def run(config: MountConfig, ready: Callable[[], None]) -> None:
+    """:func:`serve` in a loop of its own, with grouped errors reduced to the one that matters."""
+    try:
+        trio.run(serve, config, ready)
+    except BaseExceptionGroup as group:
+        raise _first_of(group) from group
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,74 @@
+"""Where the account's ID and key come from, and who may see them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+from imagefs.core.models import Credentials
+from imagefs.errors import SetupError
+
+ID_LENGTH: Final = 16
+KEY_LENGTH: Final = 128
+MAX_FILE_BYTES: Final = 64 * 1024
+
+
+def default_file() -> Path:
+    """The credentials file in the user's configuration directory."""
+    return platformdirs.user_config_path("imagefs") / "credentials.toml"
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Credentials:
+    """The credentials of *path*, else of *environment*, else of the default file. Raises SetupError."""
+    if path is not None:
+        return from_file(path)
+    api_id, api_key = environment.get("LUNANODE_API_ID"), environment.get("LUNANODE_API_KEY")
+    if api_id or api_key:
+        return checked(api_id, api_key, "the environment (LUNANODE_API_ID and LUNANODE_API_KEY)")
+    if not default_file().exists():
+        raise SetupError(
+            f"No credentials: put api_id and api_key into {default_file()} (mode 0600), name a file with "
+            "--credentials, or set LUNANODE_API_ID and LUNANODE_API_KEY."
+        )
+    return from_file(default_file())
+
+
+def from_file(path: Path) -> Credentials:
+    """The credentials of a TOML file that nobody else can read. Raises SetupError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        reason = "it is a symbolic link" if path.is_symlink() else error.strerror
+        raise SetupError(f"The credentials file {path} cannot be used: {reason}.") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SetupError(f"The credentials file {path} is not a regular file.")
+        if status.st_uid != os.geteuid():
+            raise SetupError(f"The credentials file {path} belongs to somebody else.")
+        if status.st_mode & 0o077:
+            raise SetupError(f"Others can read the credentials file {path}. Run: chmod 600 {path}")
+        raw = file.read(MAX_FILE_BYTES)
+    try:
+        values = tomllib.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        values = None
+    if values is None:  # outside the handler: the parser's message could quote the key
+        raise SetupError(f"The credentials file {path} is not valid TOML; it needs api_id and api_key.")
+    return checked(values.get("api_id"), values.get("api_key"), f"the credentials file {path}")
+
+
+def checked(api_id: object, api_key: object, origin: str) -> Credentials:
+    """Credentials of the right form (api/notes: 16 and 128 characters). Raises SetupError, which never shows them."""
+    for name, value, length in (("api_id", api_id, ID_LENGTH), ("api_key", api_key, KEY_LENGTH)):
+        if not isinstance(value, str) or not value:
+            raise SetupError(f"There is no {name} in {origin}.")
+        if len(value) != length or not value.isascii() or not value.isprintable():
+            raise SetupError(f"The {name} in {origin} has {len(value)} characters; it should have {length}.")
+    return Credentials(str(api_id), str(api_key))

@@ -1,0 +1,49 @@
+"""``imagefs umount``."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+from typing import Final
+
+import click
+
+from imagefs.errors import SetupError
+from imagefs.fuse.mountpoint import unmount
+from imagefs.fuse.mounts import FILESYSTEM_TYPE, mount_at
+
+LAST_FLUSH_S: Final = 15.0
+"""How long the mount's process may take to bring its cache to rest."""
+
+
+@click.command("umount")
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("--lazy", is_flag=True, help="Detach now, even while files are open.")
+def umount_command(mountpoint: Path, lazy: bool) -> None:
+    """Unmount MOUNTPOINT, and wait until its cache is at rest."""
+    mount = mount_at(mountpoint)
+    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+        raise SetupError(f"{mountpoint} is not a mount of imagefs.")
+    daemon = _daemon_of(mountpoint)
+    unmount(mountpoint, lazy=lazy)
+    if daemon is not None:
+        _await_end(daemon)
+
+
+def _daemon_of(mountpoint: Path) -> int | None:
+    """A descriptor of the process behind the mount (pidfd_open(2)), or None where it is gone."""
+    try:
+        return os.pidfd_open(int(os.getxattr(mountpoint, "user.imagefs.pid")))
+    except (OSError, ValueError):
+        return None
+
+
+def _await_end(daemon: int) -> None:
+    poll = select.poll()
+    poll.register(daemon, select.POLLIN)
+    try:
+        if not poll.poll(LAST_FLUSH_S * 1000):
+            click.echo("Unmounted; the cache is still being brought to rest in the background.", err=True)
+    finally:
+        os.close(daemon)

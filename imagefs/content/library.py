@@ -1,0 +1,100 @@
+"""All contents that are open or were lately: who shares what, and when it is closed. On trio's thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import trio
+
+from imagefs.content.blocks import Stored
+from imagefs.content.content import Content, Reader
+from imagefs.content.fetcher import Service
+from imagefs.content.uncached import Uncached
+from imagefs.core.models import ContentKey
+from imagefs.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY_S: Final = 5.0
+IDLE_CONTENTS: Final = 16
+"""How many contents that nobody reads stay open, so that the next reader finds them warm."""
+
+
+class Cache(Protocol):
+    """The part of :class:`imagefs.store.directory.CacheDirectory` that this room needs. Any thread."""
+
+    def content(self, key: ContentKey, /) -> Stored: ...
+    def cached_bytes(self, key: ContentKey) -> int: ...
+
+
+class Library:
+    """Contents by their key."""
+
+    def __init__(self, cache: Cache, service: Service) -> None:
+        self._cache = cache
+        self._service = service
+        self._contents: dict[ContentKey, Content] = {}
+        self._opening: dict[ContentKey, trio.Lock] = {}
+
+    async def open(self, key: ContentKey, image_id: str) -> Reader:
+        """A reader of the content *key*, which image *image_id* has."""
+        async with self._opening.setdefault(key, trio.Lock()):
+            content = self._contents.pop(key, None)
+            if content is None:
+                content = Content(await self._stored(key), image_id, self._service)
+            self._contents[key] = content
+            return content.open(image_id)
+
+    async def _stored(self, key: ContentKey) -> Stored:
+        try:
+            return await trio.to_thread.run_sync(self._cache.content, key, limiter=self._service.disk_threads)
+        except StoreError as error:
+            logger.warning("The cache cannot be used (%s); going on without it.", error)
+            return Uncached(key)
+
+    def close(self, reader: Reader) -> None:
+        """The reader is done."""
+        reader.content.close(reader)
+
+    def cached_bytes(self, key: ContentKey) -> int:
+        """How much of the content is in the cache."""
+        return self._cache.cached_bytes(key)
+
+    def vanished(self, image_ids: Iterable[str]) -> None:
+        """These images are gone from the account."""
+        for image_id in image_ids:
+            for content in self._contents.values():
+                content.vanished(image_id)
+
+    def contents(self) -> list[Content]:
+        """Those that are open or were lately, the least recently opened first."""
+        return list(self._contents.values())
+
+    async def serve(self) -> None:
+        """Make durable what arrives, and close what nobody reads any more, until cancelled."""
+        while True:
+            await trio.sleep(FLUSH_EVERY_S)
+            for content in self.contents():
+                await content.flush()
+            await self._shut_idle(IDLE_CONTENTS)
+
+    async def _shut_idle(self, keep: int) -> None:
+        idle = [key for key, content in self._contents.items() if not content.open_readers]
+        for key in idle[: max(0, len(idle) - keep)]:
+            lock = self._opening.setdefault(key, trio.Lock())
+            async with lock:
+                content = self._contents.get(key)
+                if content is not None and not content.open_readers:
+                    del self._contents[key]
+                    await content.shut()
+            if not lock.statistics().tasks_waiting:
+                self._opening.pop(key, None)
+
+    async def shut(self) -> None:
+        """Stop all transfers and close all contents, readers or not."""
+        async with trio.open_nursery() as nursery:
+            for content in self.contents():
+                nursery.start_soon(content.shut)
+        self._contents.clear()

@@ -1,0 +1,51 @@
+"""What has been learned about the way to the service. Shared by all contents; on trio's thread."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from imagefs.content.readahead import MIB
+
+TARGET_BYTES_PER_S: Final = 400e6
+"""As many connections are used as would carry this together. A faster single connection is left alone: a second
+one would only cost this machine."""
+
+MAX_CONNECTIONS: Final = 8
+MIN_SEGMENT_BYTES: Final = MIB
+MAX_SEGMENT_BYTES: Final = 64 * MIB
+SEGMENT_S: Final = 1.0
+"""About how long one request should take, so that a reader who jumps into one under way waits no longer."""
+
+
+class Link:
+    """Whether the service honours Range, and what one connection carries.
+
+    ``ranged`` is None until an answer showed it, and follows the latest answer.
+    """
+
+    def __init__(self) -> None:
+        self.ranged: bool | None = None
+        self._rate_bytes_per_s: float | None = None
+
+    def note_rate(self, size_bytes: int, elapsed_s: float) -> None:
+        """Take account of *size_bytes* that one connection brought in *elapsed_s* without being held back."""
+        rate = size_bytes / max(elapsed_s, 1e-6)
+        if self._rate_bytes_per_s is None:
+            self._rate_bytes_per_s = rate
+        else:
+            self._rate_bytes_per_s += (rate - self._rate_bytes_per_s) / 2
+
+    @property
+    def connections(self) -> int:
+        """How many connections one sequential reader is fed by."""
+        if self._rate_bytes_per_s is None:
+            return 1
+        return max(1, min(MAX_CONNECTIONS, math.ceil(TARGET_BYTES_PER_S / self._rate_bytes_per_s)))
+
+    @property
+    def segment_bytes(self) -> int:
+        """How much of a content one ranged request asks for at most."""
+        if self._rate_bytes_per_s is None:
+            return 4 * MIB
+        return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, int(self._rate_bytes_per_s * SEGMENT_S)))

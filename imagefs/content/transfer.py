@@ -1,0 +1,205 @@
+"""One answer to ``image/retrieve`` on its way into the cache.
+
+:meth:`Transfer.run` is the body of a worker thread: it opens the answer, cuts it into blocks, hands them to a sink
+and reports. What it reports is carried to trio's thread by ``post``, in order; the attributes below "on trio's
+thread" are changed only there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
+
+CHUNK_BYTES: Final = 1 << 20
+"""What is read, checked and written at once at most: the memory of a transfer, and how much of a fast stream is
+handled by one wake-up."""
+
+SAMPLE_BYTES: Final = 2 << 20
+"""Less than this says more about latency than about rate."""
+
+PAUSED_S: Final = 30.0
+"""How long a stream that nobody needs is kept open. Without Range, giving it up means starting over."""
+
+
+class Body(Protocol):
+    """The answer's body: see :class:`imagefs.api.body.ContentBody`."""
+
+    start: int
+    end: int
+    ranged: bool | None
+
+    def read_some(self, max_bytes: int) -> bytes: ...
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Retriever(Protocol):
+    """The part of the service's client that this room needs."""
+
+    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> Body: ...
+
+
+class Events(Protocol):
+    """What a transfer reports, on trio's thread."""
+
+    def opened(self, transfer: Transfer, ranged: bool, first: int, end: int) -> None: ...
+    def arrived(self, transfer: Transfer, first: int, count: int) -> None: ...
+    def ended(self, transfer: Transfer, error: Exception | None) -> None: ...
+
+
+Sink = Callable[[int, memoryview, Sequence[bytes]], None]
+"""Takes whole blocks from the worker thread: the first block's number, their bytes, their checksums. May raise."""
+
+
+class Transfer:
+    """Blocks ``[first, end)`` of one image, asked for in one request.
+
+    A server that does not honour Range answers with the whole content; ``first`` and ``end`` then become that of
+    the whole, and ``limit`` says how far the stream may run for now.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_id: str,
+        size_bytes: int,
+        first: int,
+        end: int,
+        retriever: Retriever,
+        sink: Sink,
+        events: Events,
+        post: Callable[..., None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.image_id = image_id
+        # On trio's thread:
+        self.first = first
+        self.end = end
+        self.mark = first
+        self.ranged = True
+        self.ending = False
+        self.opened_at: float | None = None
+        self._sampled = (0.0, 0)
+        # Of the worker thread, but for the fields guarded by _changed:
+        self._size_bytes = size_bytes
+        self._asked = (first, end)
+        self._retriever = retriever
+        self._sink = sink
+        self._events = events
+        self._post = post
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._limit = end
+        self._stopped = False
+        self._body: Body | None = None
+
+    @property
+    def remaining(self) -> int:
+        """How many blocks are still to come."""
+        return self.end - self.mark
+
+    @property
+    def limit(self) -> int:
+        """The block that the stream pauses at."""
+        return self._limit
+
+    @property
+    def stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopped
+
+    def rate_sample(self, now_s: float) -> tuple[int, float] | None:
+        """Bytes and seconds since the last sample, where that is enough to tell a rate. On trio's thread."""
+        then_s, then_mark = self._sampled
+        size_bytes = (self.mark - then_mark) * BLOCK_BYTES
+        if then_s == 0.0:
+            self._sampled = (now_s, self.mark)
+        elif size_bytes >= SAMPLE_BYTES:
+            self._sampled = (now_s, self.mark)
+            return size_bytes, now_s - then_s
+        return None
+
+    def set_limit(self, limit: int) -> None:
+        """Let the stream run up to block *limit*, exclusive; it pauses there."""
+        with self._changed:
+            self._limit = limit
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End the transfer soon; what arrived stays. From any thread, more than once."""
+        with self._changed:
+            self._stopped = True
+            body = self._body
+            self._changed.notify_all()
+        if body is not None:
+            body.abort()
+
+    def run(self) -> None:
+        """Carry the transfer out; never raises. The worker thread's whole life."""
+        error: Exception | None = None
+        try:
+            self._stream()
+        except Exception as raised:  # the content decides what each error means for its readers
+            error = None if self._stopped else raised
+        self._post(self._events.ended, self, error)
+
+    def _stream(self) -> None:
+        first, end = self._asked
+        body = self._retriever.retrieve(
+            self.image_id, self._size_bytes, first * BLOCK_BYTES, min(end * BLOCK_BYTES, self._size_bytes)
+        )
+        try:
+            with self._changed:
+                self._body = body
+                if self._stopped:
+                    return
+            first = body.start // BLOCK_BYTES
+            self._post(self._events.opened, self, bool(body.ranged), first, block_count(body.end))
+            self._drain(body, first)
+        finally:
+            with self._changed:
+                self._body = None
+            body.close()
+
+    def _drain(self, body: Body, block: int) -> None:
+        """Read the body to its end, handing on whole blocks as soon as they are there.
+
+        Only a block that two pieces share is copied together; the rest goes on as it came.
+        """
+        left = body.end - body.start
+        partial = bytearray()
+        while left > 0:
+            if not partial and not self._may_go_on(block):
+                return
+            piece = memoryview(body.read_some(CHUNK_BYTES))
+            left -= len(piece)
+            if partial:
+                missing = BLOCK_BYTES - len(partial)
+                partial += piece[:missing]
+                piece = piece[missing:]
+                if len(partial) < BLOCK_BYTES and left > 0:
+                    continue
+                block = self._hand_on(block, memoryview(partial))
+            whole = len(piece) if left == 0 else len(piece) - len(piece) % BLOCK_BYTES
+            if whole:
+                block = self._hand_on(block, piece[:whole])
+            partial = bytearray(piece[whole:])
+        body.read_some(1)  # raises where the content goes on past its end
+
+    def _hand_on(self, block: int, whole: memoryview) -> int:
+        sums = [
+            block_sum(whole[offset : offset + BLOCK_BYTES]) for offset in range(0, len(whole), BLOCK_BYTES)
+        ]
+        self._sink(block, whole, sums)
+        self._post(self._events.arrived, self, block, len(sums))
+        return block + len(sums)
+
+    def _may_go_on(self, block: int) -> bool:
+        """Wait while the limit is reached. False when the stream should end."""
+        with self._changed:
+            if block >= self._limit and not self._stopped:
+                self._changed.wait_for(lambda: self._stopped or block < self._limit, PAUSED_S)
+            return not self._stopped and block < self._limit

@@ -1,0 +1,67 @@
+"""The directory to mount on, seen from outside: before a mount, and to end one. Needs no FUSE library."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from pathlib import Path
+
+from imagefs.errors import SetupError
+from imagefs.fuse.mounts import FILESYSTEM_TYPE, absolute, mount_at
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_mountpoint(mountpoint: Path) -> None:
+    """Make sure that *mountpoint* can be mounted on; clears what a mount of ours that died left there.
+
+    Raises SetupError.
+    """
+    mount = mount_at(mountpoint)
+    if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
+        if not _is_dead(mountpoint):
+            raise SetupError(
+                f"{mountpoint} is already mounted. Unmount it first: imagefs umount {mountpoint}"
+            )
+        unmount(mountpoint, lazy=True)
+        logger.info("Cleared a mount that had died from %s.", mountpoint)
+    elif mount is not None:
+        raise SetupError(f"{mountpoint} is already a mount point, of type {mount.filesystem_type}.")
+    try:
+        if not mountpoint.is_dir():
+            what = (
+                "is not a directory"
+                if mountpoint.exists()
+                else f"does not exist. Make it first: mkdir {mountpoint}"
+            )
+            raise SetupError(f"The mount point {mountpoint} {what}")
+        if any(mountpoint.iterdir()):
+            raise SetupError(f"The mount point {mountpoint} is not empty.")
+    except OSError as error:
+        raise SetupError(f"The mount point {mountpoint} cannot be used: {error.strerror}.") from error
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Unmount *mountpoint* from outside, as root or through fusermount3. Raises SetupError."""
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(absolute(mountpoint))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # no shell, and after --
+    except FileNotFoundError as error:
+        raise SetupError("fusermount3 is not installed. On Debian: apt-get install fuse3") from error
+    if done.returncode == 0:
+        return
+    reason = done.stderr.strip().removeprefix("fusermount3: ")
+    if "busy" in reason:
+        raise SetupError(
+            f"{mountpoint} is busy: a program has a file or directory of it open (see: fuser -vm {mountpoint})."
+        )
+    raise SetupError(f"{mountpoint} could not be unmounted: {reason or 'fusermount3 failed'}.")
+
+
+def _is_dead(mountpoint: Path) -> bool:
+    """Whether the daemon behind a mount of ours is gone (ENOTCONN)."""
+    try:
+        mountpoint.stat()
+    except OSError:
+        return True
+    return False

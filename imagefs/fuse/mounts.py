@@ -1,0 +1,55 @@
+"""What is mounted where on this machine, as the kernel tells it. Any thread; never touches a mounted tree."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+FILESYSTEM_TYPE: Final = "fuse.imagefs"
+
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo (proc_pid_mountinfo(5)). ``device`` is MAJOR:MINOR."""
+
+    device: str
+    mountpoint: bytes
+    filesystem_type: str
+    source: bytes
+
+
+def mounts(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Mount]:
+    """All mounts of this process's namespace, in the kernel's order: of two on one path, the later is seen."""
+    return [_parse(line) for line in mountinfo.read_bytes().splitlines()]
+
+
+def mount_at(path: Path) -> Mount | None:
+    """What is mounted on *path* itself, whether it still works or not."""
+    wanted = os.fsencode(absolute(path))
+    found = None
+    for mount in mounts():
+        if mount.mountpoint == wanted:
+            found = mount
+    return found
+
+
+def absolute(path: Path) -> Path:
+    """*path* without links and dots, resolving its parent only: a dead mount cannot be resolved itself."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), never follows the last component
+    return path.parent.resolve() / path.name if path.name else path
+
+
+def _parse(line: bytes) -> Mount:
+    own, _, rest = line.partition(b" - ")
+    fields = own.split(b" ")
+    filesystem_type, source = rest.split(b" ")[:2]
+    return Mount(fields[2].decode(), _unescape(fields[4]), filesystem_type.decode(), _unescape(source))
+
+
+def _unescape(field: bytes) -> bytes:
+    return _OCTAL.sub(lambda match: bytes((int(match[1], 8),)), field)

@@ -1,0 +1,318 @@
+"""What the kernel asks, handed to the tree. On trio's thread; each request is a task.
+
+Each operation converts, awaits the tree and replies. :func:`_answering` stands around all of them: a deadline,
+the errno table, and no exception ever reaches the FUSE loop, which would end the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+
+from imagefs.fuse.errnos import BUG, verdict_of
+from imagefs.vfs.attributes import Attributes
+from imagefs.vfs.tree import Tree
+
+logger = logging.getLogger(__name__)
+
+DEADLINE_S: Final = 75.0
+"""No operation but a read takes longer: the service's calls have shorter deadlines of their own. Reads end when
+their content makes no progress."""
+
+MAX_READ_BYTES: Final = 1 << 20
+"""The largest read the kernel sends (256 pages, FUSE_MAX_MAX_PAGES in its fs/fuse/fuse_i.h)."""
+
+BLOCK_SIZE_BYTES: Final = 4096
+FREE_BYTES: Final = 1 << 50
+"""What df shows as free: more than any file manager wants to see before it copies."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _answering(
+    operation: Callable[Concatenate[Operations, P], Awaitable[R]],
+) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
+    """*operation*, ending by its deadline with a reply or an errno whatever happens in it."""
+
+    @functools.wraps(operation)
+    async def answer(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with trio.fail_after(DEADLINE_S):
+                return await operation(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:
+            raise _reply_for(operation.__name__, error) from error
+
+    return answer
+
+
+def _reply_for(name: str, error: Exception) -> pyfuse3.FUSEError:
+    verdict = verdict_of(error)
+    if verdict is None:
+        logger.log(BUG.level, "A bug in %s: %s", name, error, exc_info=error)
+        return pyfuse3.FUSEError(BUG.errno)
+    logger.log(verdict.level, "%s: %s", name, error)
+    return pyfuse3.FUSEError(verdict.errno)
+
+
+class Operations(pyfuse3.Operations):
+    """The tree as pyfuse3 wants it."""
+
+    enable_writeback_cache = False
+    supports_dot_lookup = False
+
+    def __init__(self, tree: Tree, *, free_bytes: int = FREE_BYTES) -> None:
+        super().__init__()
+        self._tree = tree
+        self._free_bytes = free_bytes
+        # pyfuse3 sends a reply before the next request's handler runs, so one buffer serves all immediate reads.
+        self._reply_buffer = memoryview(bytearray(MAX_READ_BYTES))
+
+    # Names and attributes
+
+    @_answering
+    async def lookup(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """lookup(2) of one name."""
+        return _entry(await self._tree.lookup(parent_inode, name))
+
+    async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
+        """The kernel drops references; must not raise."""
+        for inode, lookups in inode_list:
+            self._tree.forget(inode, lookups)
+
+    @_answering
+    async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """stat(2)."""
+        return _entry(await self._tree.attributes(inode))
+
+    @_answering
+    async def setattr(
+        self,
+        inode: pyfuse3.InodeT,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: pyfuse3.FileHandleT | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """chmod(2), chown(2), utimensat(2), truncate(2)."""
+        if fields.update_size:
+            self._tree.refuse_truncation(inode)
+        mtime_ns = attr.st_mtime_ns if fields.update_mtime else None
+        return _entry(await self._tree.set_times(inode, mtime_ns))
+
+    @_answering
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """statvfs(3)."""
+        usage = await self._tree.usage()
+        used = -(-usage.used_bytes // BLOCK_SIZE_BYTES)
+        free = self._free_bytes // BLOCK_SIZE_BYTES
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = BLOCK_SIZE_BYTES
+        data.f_blocks = used + free
+        data.f_bfree = data.f_bavail = free
+        data.f_files = usage.images + free
+        data.f_ffree = data.f_favail = free
+        data.f_namemax = 255
+        return data
+
+    # Directories
+
+    @_answering
+    async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
+        """opendir(3)."""
+        return pyfuse3.FileHandleT(await self._tree.open_directory(inode))
+
+    @_answering
+    async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """readdir(3), as READDIRPLUS: each entry carries the attributes as far as they are known."""
+        entries = self._tree.entries(fh)
+        for position in range(start_id, len(entries)):
+            entry = entries[position]
+            attributes = _entry(self._tree.entry_attributes(entry.node))
+            name = pyfuse3.FileNameT(entry.name)
+            if not pyfuse3.readdir_reply(token, name, attributes, position + 1):
+                return
+            if not entry.dot:
+                self._tree.remember(entry.node)
+
+    @_answering
+    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
+        """closedir(3)."""
+        self._tree.close_directory(fh)
+
+    # Files
+
+    @_answering
+    async def open(
+        self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.FileInfo:
+        """open(2)."""
+        opened = await self._tree.open(inode, flags)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(opened.handle), keep_cache=opened.keep_cache)
+
+    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        """pread(2): at once where nothing has to be waited for."""
+        try:
+            part: bytes | memoryview | None = None
+            if size <= MAX_READ_BYTES:
+                part = self._tree.read_now(fh, off, self._reply_buffer[:size])
+            if part is None:
+                part = await self._tree.read(fh, off, size)
+        except Exception as error:
+            raise _reply_for("read", error) from error
+        return part  # type: ignore[return-value]  # any buffer will do
+
+    @_answering
+    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
+        """close(2) of one descriptor; there is nothing to write."""
+
+    @_answering
+    async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
+        """fsync(2); there is nothing to write. Loop devices send it even for what is open read-only."""
+
+    @_answering
+    async def release(self, fh: pyfuse3.FileHandleT) -> None:
+        """The last close(2)."""
+        self._tree.release(fh)
+
+    # Extended attributes
+
+    @_answering
+    async def getxattr(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
+    ) -> bytes:
+        """getxattr(2)."""
+        return await self._tree.xattr(inode, name)
+
+    @_answering
+    async def listxattr(
+        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
+    ) -> Sequence[pyfuse3.XAttrNameT]:
+        """listxattr(2)."""
+        return [pyfuse3.XAttrNameT(name) for name in await self._tree.xattr_names(inode)]
+
+    @_answering
+    async def setxattr(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """setxattr(2): not possible. ENOSYS would be remembered by the kernel for the whole mount."""
+        raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+
+    @_answering
+    async def removexattr(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """removexattr(2): not possible."""
+        raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+
+    # Changes
+
+    @_answering
+    async def create(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """open(2) with O_CREAT of a name that is not there."""
+        raise self._tree.refusal_of_change(parent_inode)
+
+    @_answering
+    async def unlink(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """unlink(2)."""
+        raise self._tree.refusal_of_change(parent_inode)
+
+    @_answering
+    async def rename(
+        self,
+        parent_inode_old: pyfuse3.InodeT,
+        name_old: pyfuse3.FileNameT,
+        parent_inode_new: pyfuse3.InodeT,
+        name_new: pyfuse3.FileNameT,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """rename(2)."""
+        raise self._tree.refusal_of_change(parent_inode_old)
+
+    @_answering
+    async def mkdir(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """mkdir(2)."""
+        raise self._tree.refusal_of_structure(parent_inode)
+
+    @_answering
+    async def rmdir(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """rmdir(2)."""
+        raise self._tree.refusal_of_structure(parent_inode)
+
+    @_answering
+    async def symlink(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        target: pyfuse3.FileNameT,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """symlink(2)."""
+        raise self._tree.refusal_of_structure(parent_inode)
+
+    @_answering
+    async def mknod(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        rdev: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """mknod(2)."""
+        raise self._tree.refusal_of_structure(parent_inode)
+
+    @_answering
+    async def link(
+        self,
+        inode: pyfuse3.InodeT,
+        new_parent_inode: pyfuse3.InodeT,
+        new_name: pyfuse3.FileNameT,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """link(2)."""
+        raise self._tree.refusal_of_structure(new_parent_inode)
+
+
+def _entry(attributes: Attributes) -> pyfuse3.EntryAttributes:
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(attributes.inode)
+    entry.st_mode = pyfuse3.ModeT(attributes.mode)
+    entry.st_nlink = attributes.links
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_size = attributes.size_bytes
+    entry.st_blocks = attributes.sectors
+    entry.st_blksize = MAX_READ_BYTES
+    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+    entry.attr_timeout = attributes.ttl_s
+    entry.entry_timeout = attributes.entry_ttl_s
+    return entry

@@ -1,0 +1,111 @@
+"""One mount: from mount(2) to unmount. On trio's thread, but for what pyfuse3 does in its notification thread.
+
+pyfuse3 keeps one session per process, so there is at most one :class:`Session` at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyfuse3
+import trio
+
+from imagefs.errors import SetupError
+from imagefs.fuse.mounts import absolute, mount_at
+from imagefs.fuse.operations import Operations
+
+logger = logging.getLogger(__name__)
+
+MAX_REQUESTS: Final = 1000
+"""How many requests may wait at once. Each costs a task; with too few, waiting reads would hold up listings."""
+
+READ_AHEAD_KB: Final = 1024
+"""The largest read that the kernel sends; its default of 128 KiB costs eight times as many requests."""
+
+UNMOUNT_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How to mount; ``source`` is what df shows in its first column."""
+
+    mountpoint: Path
+    source: str
+    read_only: bool = False
+    allow_other: bool = False
+
+    def for_fuse(self) -> set[str]:
+        """As libfuse takes them. Commas would start another option, so they are taken out."""
+        options = {f"fsname={self.source.replace(',', '_')}", "subtype=imagefs"}
+        if self.read_only:
+            options.add("ro")
+        if self.allow_other:
+            options |= {"allow_other", "default_permissions"}
+        return options
+
+
+class Session:
+    """Mounts *operations*, serves the kernel, unmounts."""
+
+    def __init__(self, options: MountOptions) -> None:
+        self._options = options
+        self._mounted = False
+
+    def mount(self, operations: Operations) -> None:
+        """Mount the tree. Raises SetupError."""
+        try:
+            pyfuse3.init(operations, str(absolute(self._options.mountpoint)), self._options.for_fuse())
+        except RuntimeError as error:
+            raise SetupError(
+                f"{self._options.mountpoint} could not be mounted: FUSE refused (is /dev/fuse there and usable, "
+                "and fuse3 installed?)."
+            ) from error
+        self._mounted = True
+        self._raise_read_ahead()
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Answer the kernel until the tree is unmounted from outside or a signal asks for it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._await_signal, nursery.cancel_scope)
+            ready()
+            await pyfuse3.main(max_tasks=MAX_REQUESTS)
+            nursery.cancel_scope.cancel()
+
+    def unmount(self) -> None:
+        """Unmount if still mounted. Requests that wait fail, and files that are open stop working."""
+        if self._mounted:
+            self._mounted = False
+            pyfuse3.close(unmount=True)
+
+    def forget_name(self, directory: int, name: bytes) -> None:
+        """Tell the kernel that *name* in *directory* may mean something else now."""
+        if self._mounted:
+            pyfuse3.invalidate_entry_async(
+                pyfuse3.InodeT(directory), pyfuse3.FileNameT(name), ignore_enoent=True
+            )
+
+    async def _await_signal(self, scope: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(*UNMOUNT_SIGNALS) as signals:
+            async for received in signals:
+                logger.info("Unmounting %s on %s.", self._options.mountpoint, signal.Signals(received).name)
+                scope.cancel()
+
+    def _raise_read_ahead(self) -> None:
+        mount = mount_at(self._options.mountpoint)
+        if mount is None:
+            return
+        knob = Path("/sys/class/bdi", mount.device, "read_ahead_kb")
+        try:
+            knob.write_text(f"{READ_AHEAD_KB}\n")
+        except OSError as error:
+            logger.info(
+                "Reading would be faster after, as root: echo %d > %s (%s)",
+                READ_AHEAD_KB,
+                knob,
+                error.strerror,
+            )

@@ -1,0 +1,115 @@
+"""The attributes of each kind of node: pure rules over listing and details."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+from imagefs.core.models import ImageDetails, ListedImage, Phase
+from imagefs.vfs.nodes import Image, Region, Root
+
+SECTOR_BYTES: Final = 512
+"""The unit of ``st_blocks`` (stat(3type))."""
+
+ATTRIBUTES_TTL_S: Final = 300.0
+"""How long the kernel may keep the attributes of an active image: they do not change, and what changes behind the
+mount's back is invalidated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat(2) shows, and how long the kernel may believe it.
+
+    ``entry_ttl_s`` is for the name, ``ttl_s`` for the rest.
+    """
+
+    inode: int
+    mode: int
+    size_bytes: int
+    mtime_ns: int
+    uid: int
+    gid: int
+    links: int = 1
+    ttl_s: float = 0.0
+    entry_ttl_s: float = 0.0
+
+    @property
+    def sectors(self) -> int:
+        """``st_blocks``: always for the whole size. ``cp`` takes fewer for a sparse file and reads it all."""
+        return -(-self.size_bytes // SECTOR_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """How the tree was mounted: whose files these are, and which permission bits are taken away."""
+
+    uid: int
+    gid: int
+    umask: int = 0
+    read_only: bool = False
+    mounted_ns: int = 0
+
+
+class AttributeRules:
+    """Makes :class:`Attributes`."""
+
+    def __init__(self, ownership: Ownership, names_ttl_s: float) -> None:
+        self._ownership = ownership
+        self._names_ttl_s = names_ttl_s
+
+    def of_directory(self, node: Root | Region) -> Attributes:
+        """The root's or a region's."""
+        mode = 0o555 if self._ownership.read_only else 0o755
+        return self._attributes(
+            node.inode,
+            stat.S_IFDIR | mode & ~self._ownership.umask,
+            size_bytes=0,
+            mtime_ns=self._ownership.mounted_ns,
+            links=2,
+            ttl_s=self._names_ttl_s,
+            entry_ttl_s=self._names_ttl_s,
+        )
+
+    def of_image(
+        self,
+        image: ListedImage,
+        details: ImageDetails | None,
+        local_mtime_ns: int | None,
+        *,
+        listed: bool = True,
+    ) -> Attributes:
+        """An image's; without *details* for the listing of names only, to be asked for again by who wants more.
+
+        ``listed=False`` is for an image that is gone from the listing but still open.
+        """
+        active = image.phase is Phase.ACTIVE
+        mode = (0o444 if active else 0) & ~self._ownership.umask
+        mtime_ns = local_mtime_ns
+        if mtime_ns is None:
+            created_ns = details.time_created_ns if details else None
+            mtime_ns = self._ownership.mounted_ns if created_ns is None else created_ns
+        settled = details is not None and details.size_bytes is not None and active and listed
+        return self._attributes(
+            Image(image.image_id).inode,
+            stat.S_IFREG | mode,
+            size_bytes=(details.size_bytes or 0) if details else 0,
+            mtime_ns=mtime_ns,
+            links=1 if listed else 0,
+            ttl_s=ATTRIBUTES_TTL_S if settled else 0.0,
+            entry_ttl_s=self._names_ttl_s if settled else 0.0,
+        )
+
+    def _attributes(
+        self,
+        inode: int,
+        mode: int,
+        *,
+        size_bytes: int,
+        mtime_ns: int,
+        links: int,
+        ttl_s: float,
+        entry_ttl_s: float,
+    ) -> Attributes:
+        owner = self._ownership
+        return Attributes(inode, mode, size_bytes, mtime_ns, owner.uid, owner.gid, links, ttl_s, entry_ttl_s)

@@ -1,0 +1,75 @@
+"""What an inode number stands for, and how often the kernel has looked it up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagefs.core.inodes import ROOT_INODE, image_inode, region_inode
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The mount's own directory."""
+
+    @property
+    def inode(self) -> int:
+        """The inode number."""
+        return ROOT_INODE
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region's directory."""
+
+    name: str
+
+    @property
+    def inode(self) -> int:
+        """The inode number."""
+        return region_inode(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image's file."""
+
+    image_id: str
+
+    @property
+    def inode(self) -> int:
+        """The inode number."""
+        return image_inode(self.image_id)
+
+
+Node = Root | Region | Image
+
+
+class InodeTable:
+    """The nodes that the kernel holds references to, with its lookup counts (fuse_lowlevel.h, forget)."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, Node] = {ROOT_INODE: Root()}
+        self._lookups: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._lookups)
+
+    def remember(self, node: Node) -> None:
+        """Count one lookup of *node*."""
+        inode = node.inode
+        self._nodes[inode] = node
+        self._lookups[inode] = self._lookups.get(inode, 0) + 1
+
+    def forget(self, inode: int, lookups: int) -> None:
+        """Take *lookups* back; the node goes with the last one."""
+        left = self._lookups.get(inode, 0) - lookups
+        if left > 0:
+            self._lookups[inode] = left
+        else:
+            self._lookups.pop(inode, None)
+            if inode != ROOT_INODE:
+                self._nodes.pop(inode, None)
+
+    def get(self, inode: int) -> Node | None:
+        """What *inode* stands for, if the kernel may still use it."""
+        return self._nodes.get(inode)
