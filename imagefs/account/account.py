@@ -13,7 +13,6 @@ from random import Random
 from typing import TypeVar
 
 import trio
-from cachetools import LRUCache
 
 from imagefs.account.details import DetailsCache
 from imagefs.account.listing import ListingCache
@@ -65,7 +64,6 @@ class Account:
             self._details, self._outage, around, lambda: self.snapshot or NOTHING_LISTED
         )
         self._mtimes_ns: dict[str, int] = {}
-        self._notes: LRUCache[str, str] = LRUCache(settings.max_brief_entries)
         self._listing_subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._details_subscribers: list[Callable[[ImageDetails, ImageDetails], None]] = []
 
@@ -141,14 +139,11 @@ class Account:
 
     def error_of(self, image_id: str) -> str | None:
         """The last failure that concerned the image, as a sentence for a person."""
-        return self._notes.get(image_id) or self._details.error_of(image_id)
+        return self._details.error_of(image_id)
 
     def note_error(self, image_id: str, text: str | None) -> None:
-        """Keep *text* as the image's last failure; None clears it."""
-        if text is None:
-            self._notes.pop(image_id, None)
-        else:
-            self._notes[image_id] = text
+        """Keep *text* as the image's last failure; None clears it, and so do details that arrive later."""
+        self._details.note_error(image_id, text)
 
     def local_mtime(self, image_id: str) -> int | None:
         """The modification time that a tool has set, in nanoseconds since the epoch."""

@@ -73,11 +73,18 @@ class DetailsCache:
         return self._lasting.get(image_id) or self._brief.get(image_id)
 
     def error_of(self, image_id: str) -> str | None:
-        """Why the last call for the image's details was refused, or what makes no sense in them."""
+        """The last failure that was noted, or what makes no sense in the details."""
         text = self._error_texts.get(image_id)
         if text is None and (known := self.known(image_id)) is not None:
             text = known.problem
         return text
+
+    def note_error(self, image_id: str, text: str | None) -> None:
+        """Keep the image's last failure, of its details or its content; None clears it."""
+        if text is None:
+            self._error_texts.pop(image_id, None)
+        else:
+            self._error_texts[image_id] = text
 
     def check_failures(self, image_id: str) -> None:
         """Raise the ServiceError that a call just now would most likely end with, if there was one lately."""
@@ -105,7 +112,7 @@ class DetailsCache:
             if known.phase is image.phase:
                 self._store(_as_listed(known, image))
             else:
-                self._drop(known)
+                self._drop(image.image_id)
         if not new.problems:
             self._forget_vanished(new)
 
@@ -120,21 +127,21 @@ class DetailsCache:
                 raise
         self._outage.note_answer()
         self._failures.pop(image_id, None)
-        self._error_texts.pop(image_id, None)
+        self.note_error(image_id, None)
         return self._received(replace(answer, image_id=image_id))
 
     def _note_failure(self, image_id: str, error: ServiceError) -> None:
         log.warning("The details of image %s cannot be had: %s", image_id, error)
         self._outage.note_failure(image_id, error)
         self._failures[image_id] = copy(error)  # without the traceback, whose frames hold answers
-        self._error_texts[image_id] = str(error)
+        self.note_error(image_id, str(error))
 
     def _received(self, answer: ImageDetails) -> ImageDetails:
         listed = self._listed(answer.image_id)
         details = answer if listed is None else _as_listed(answer, listed)
         former = self._lasting.get(details.image_id) or self._former.get(details.image_id)
         self._store(details)
-        if former is not None and details.phase is Phase.ACTIVE:
+        if former is not None and _is_lasting(details):
             self._former.pop(details.image_id, None)
             if former.content_key != details.content_key:
                 log.warning("The content of image %s is not what it was.", details.image_id)
@@ -144,19 +151,23 @@ class DetailsCache:
     def _store(self, details: ImageDetails) -> None:
         image_id = details.image_id
         if not _is_lasting(details):
+            self._retire(image_id)
             self._brief[image_id] = details
-            if self._lasting.pop(image_id, None) is not None:
-                self._writer.forget_details([image_id])
         elif self._lasting.get(image_id) != details:
             self._brief.pop(image_id, None)
             self._lasting[image_id] = details
             self._writer.keep_details(details)
 
-    def _drop(self, details: ImageDetails) -> None:
-        self._brief.pop(details.image_id, None)
-        if self._lasting.pop(details.image_id, None) is not None:
-            self._former[details.image_id] = details
-            self._writer.forget_details([details.image_id])
+    def _drop(self, image_id: str) -> None:
+        self._retire(image_id)
+        self._brief.pop(image_id, None)
+
+    def _retire(self, image_id: str) -> None:
+        """Serve lasting details no longer, but remember them, to see whether the next show another content."""
+        former = self._lasting.pop(image_id, None)
+        if former is not None:
+            self._former[image_id] = former
+            self._writer.forget_details([image_id])
 
     def _forget_vanished(self, listing: Snapshot) -> None:
         for image_id in self._former.keys() - listing.by_id.keys():

@@ -164,6 +164,45 @@ def test_new_content_of_an_active_image_is_announced(by_status: bool) -> None:
     assert stage.index.details["1"].checksum == "f" * 32
 
 
+def test_an_answer_that_makes_no_sense_is_no_new_content() -> None:
+    """Only the next one that makes sense is compared with what was known before."""
+    stage = Stage(FakeService([image("1")]))
+    heard: list[tuple[ImageDetails, ImageDetails]] = []
+
+    async def scene(account: Account) -> None:
+        account.subscribe(on_details_change=lambda old, new: heard.append((old, new)))
+        good = await account.details("1")
+        stage.service.details["1"] = replace(good, size_bytes=None, problem="The size is negative.")
+        assert (await account.details("1", fresh=True)).problem is not None
+        stage.service.details.clear()
+        assert await account.details("1", fresh=True) == good
+        assert heard == []
+
+    play_with(stage, scene)
+    assert list(stage.index.details) == ["1"]
+
+
+def test_nothing_is_kept_of_an_image_that_vanished_while_it_was_not_active() -> None:
+    """Should its id be listed again, its content is no news."""
+    stage = Stage(FakeService([image("1")]))
+    heard: list[tuple[ImageDetails, ImageDetails]] = []
+
+    async def scene(account: Account) -> None:
+        account.subscribe(on_details_change=lambda old, new: heard.append((old, new)))
+        await account.details("1")
+        stage.service.change("1", status="saving")
+        await account.refresh()
+        stage.service.rows = []
+        await account.refresh()
+        stage.service.rows = [image("1")]
+        stage.service.details["1"] = replace(details_of(image("1")), size_bytes=5)
+        await account.refresh()
+        await account.details("1")
+        assert heard == []
+
+    play_with(stage, scene)
+
+
 def test_details_of_vanished_images_are_forgotten() -> None:
     """In memory and in the index, once a listing without bad rows doesn't have the image."""
     stage = Stage(FakeService([image("1"), image("2"), image("3")]))
@@ -297,6 +336,9 @@ def test_errors_can_be_noted_and_cleared() -> None:
         assert account.error_of("1") == "The content is wrong."
         account.note_error("1", None)
         account.note_error("1", None)
+        assert account.error_of("1") is None
+        account.note_error("1", "The service does not answer.")
+        await account.details("1")
         assert account.error_of("1") is None
 
     play_with(stage, scene)

@@ -160,6 +160,20 @@ def test_bad_images_do_not_stop_it() -> None:
     play_with(stage, scene)
 
 
+def test_a_bug_ends_the_prefetch_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its traceback, and the account goes on."""
+    stage = Stage(FakeService(region_of(40)))
+    stage.service.failures["3"] = ZeroDivisionError()
+
+    async def scene(account: Account) -> None:
+        account.prefetch_details("toronto")
+        await trio.sleep(1)
+        assert (await account.details("39")).image_id == "39"
+
+    play_with(stage, scene)
+    assert "ZeroDivisionError" in caplog.text
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_there_may_be_nothing_to_fetch(count: int) -> None:
     """An empty region, and one whose details are all known, cost nothing."""
