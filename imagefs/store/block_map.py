@@ -1,12 +1,13 @@
 """Which blocks of a content are there, and what the sums of its blocks are: the state in memory.
 
-Pure bookkeeping without I/O and without a lock: `StoredContent` calls it under its own.
+Bookkeeping without I/O, used by `StoredContent` on worker threads; each method is atomic.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from imagefs.store.blocks import (
@@ -16,7 +17,7 @@ from imagefs.store.blocks import (
     block_count,
     pack_flags,
     segment_blocks,
-    segment_count,
+    segments_of,
     unpack_flags,
 )
 
@@ -26,7 +27,7 @@ WRITTEN: Final = 1
 SYNCING: Final = 2
 """Written before the sync of the file that is running."""
 DURABLE: Final = 3
-"""In the file for good, and in the index."""
+"""In the file for good, so that the index may claim it."""
 
 
 def _changing(before: int, after: int) -> bytes:
@@ -36,16 +37,16 @@ def _changing(before: int, after: int) -> bytes:
 
 _BEGIN_SYNC: Final = _changing(WRITTEN, SYNCING)
 _SYNC_DONE: Final = _changing(SYNCING, DURABLE)
-_SYNC_UNDONE: Final = _changing(SYNCING, WRITTEN)
-_CLAIMED: Final = bytes(int(state in (SYNCING, DURABLE)) for state in range(256))
+_LOADED: Final = _changing(1, DURABLE)
+_CLAIMED: Final = bytes(int(state == DURABLE) for state in range(256))
 _EXISTING: Final = bytes(int(state != ABSENT) for state in range(256))
 
 
 class SegmentRow(NamedTuple):
     """What the index keeps about a segment.
 
-    ``present`` and ``known`` are bitmaps as of `pack_flags`; ``sums`` holds 64 sums of 8 bytes, zeros where the
-    sum is not known. A sum stays known when its block is evicted. ``used_ns`` is since the epoch.
+    ``present`` and ``known`` are bitmaps as of `pack_flags`; ``sums`` holds 64 sums of 8 bytes, zeros where
+    the sum is not known. A sum stays known when its block is evicted. ``used_ns`` is since the epoch.
     """
 
     number: int
@@ -56,10 +57,18 @@ class SegmentRow(NamedTuple):
     sums: bytes
 
 
+class SegmentUse(NamedTuple):
+    """When a segment that holds something was last used, since the epoch; sorts by that."""
+
+    used_ns: int
+    number: int
+    cached_bytes: int
+
+
 @dataclass(slots=True)
 class _Segment:
-    known: bytearray
-    sums: bytearray
+    known: bytearray = field(default_factory=lambda: bytearray(SEGMENT_BLOCKS))
+    sums: bytearray = field(default_factory=lambda: bytearray(SEGMENT_BLOCKS * SUM_BYTES))
     used_ns: int = 0
 
 
@@ -68,16 +77,20 @@ class BlockMap:
 
     ``present`` has one byte per block, zero where the block is absent. A block's state goes::
 
-        ABSENT ──written──▶ WRITTEN ──a sync begins──▶ SYNCING ──the index has it──▶ DURABLE
+        ABSENT ──written──▶ WRITTEN ──a sync begins──▶ SYNCING ──the sync is done──▶ DURABLE
            ▲                   ▲                          │                            │
            └────forgotten──────┴──────written again───────┴────────────────────────────┘
 
-    so that a block written or forgotten while a sync runs is never claimed by that sync.
+    so that a block written or forgotten while a sync runs is never claimed by that sync. ``generation`` grows
+    whenever blocks were forgotten, before their space is given back: who reads the file and finds the same
+    generation before and after has read no hole.
     """
 
     def __init__(self, size_bytes: int, rows: Iterable[SegmentRow] = ()) -> None:
         self.size_bytes = size_bytes
         self.present = bytearray(block_count(size_bytes))
+        self.generation = 0
+        self._lock = threading.Lock()
         self._segments: dict[int, _Segment] = {}
         self._changed: set[int] = set()
         self._touched: set[int] = set()
@@ -88,39 +101,16 @@ class BlockMap:
         first, end = segment_blocks(row.number, self.size_bytes)
         if row.number < 0 or end <= first:
             return
-        segment = _Segment(bytearray(unpack_flags(row.known)), bytearray(row.sums), row.used_ns)
-        self._segments[row.number] = segment
-        flags = unpack_flags(row.present)[: end - first]
-        self.present[first:end] = flags.replace(b"\x01", bytes([DURABLE]))
-
-    def _segment_at(self, number: int) -> _Segment:
-        """The segment *number*, made empty where nothing is known about it yet."""
-        segment = self._segments.get(number)
-        if segment is None:
-            segment = _Segment(bytearray(SEGMENT_BLOCKS), bytearray(SEGMENT_BLOCKS * SUM_BYTES))
-            self._segments[number] = segment
-        return segment
-
-    def sum_of(self, block: int) -> bytes | None:
-        """The known sum of *block*, or None."""
-        segment = self._segments.get(block // SEGMENT_BLOCKS)
-        place = block % SEGMENT_BLOCKS
-        if segment is None or not segment.known[place]:
-            return None
-        return bytes(segment.sums[place * SUM_BYTES : (place + 1) * SUM_BYTES])
-
-    @property
-    def knows_all_sums(self) -> bool:
-        """Whether the sum of every block is known."""
-        known = sum(sum(segment.known) for segment in self._segments.values())
-        return known == len(self.present)
+        known = bytearray(unpack_flags(row.known))
+        self._segments[row.number] = _Segment(known, bytearray(row.sums), row.used_ns)
+        self.present[first:end] = unpack_flags(row.present)[: end - first].translate(_LOADED)
 
     def has(self, first: int, end: int) -> bool:
         """Whether all blocks of [first, end) are present."""
         return self.present.find(ABSENT, first, end) == -1
 
     def absent_runs(self) -> Iterator[tuple[int, int]]:
-        """The runs [first, end) of blocks that are not present, in order."""
+        """The runs [first, end) of blocks that are not present, in order; only while nothing changes."""
         end = 0
         while (first := self.present.find(ABSENT, end)) != -1:
             end = self.present.find(DURABLE, first)
@@ -128,8 +118,30 @@ class BlockMap:
                 end = len(self.present)
             yield first, end
 
-    def cached_bytes(self, first: int, end: int) -> int:
-        """How many bytes of the blocks [first, end) are present."""
+    def sum_of(self, block: int) -> bytes | None:
+        """The known sum of *block*, or None."""
+        place = block % SEGMENT_BLOCKS
+        with self._lock:
+            segment = self._segments.get(block // SEGMENT_BLOCKS)
+            if segment is None or not segment.known[place]:
+                return None
+            return bytes(segment.sums[place * SUM_BYTES : (place + 1) * SUM_BYTES])
+
+    @property
+    def knows_all_sums(self) -> bool:
+        """Whether the sum of every block is known."""
+        with self._lock:
+            known = sum(segment.known.count(1) for segment in self._segments.values())
+        return known == len(self.present)
+
+    @property
+    def knows_any_sum(self) -> bool:
+        """Whether the sum of at least one block is known."""
+        return bool(self._segments)
+
+    def cached_bytes(self, first: int = 0, end: int | None = None) -> int:
+        """How many bytes of the blocks [first, end), by default all, are present."""
+        end = len(self.present) if end is None else end
         return self._bytes_of(self.present[first:end].translate(_EXISTING), end)
 
     def _bytes_of(self, flags: bytes | bytearray, end: int) -> int:
@@ -143,30 +155,26 @@ class BlockMap:
         """The blocks from *first* on were written, and have *sums*."""
         joined = b"".join(sums)
         end = first + len(sums)
-        self.present[first:end] = bytes([WRITTEN]) * len(sums)
-        for number in range(first // SEGMENT_BLOCKS, -(-end // SEGMENT_BLOCKS)):
-            base = number * SEGMENT_BLOCKS
-            low, high = max(first, base), min(end, base + SEGMENT_BLOCKS)
-            segment = self._segment_at(number)
-            segment.known[low - base : high - base] = b"\x01" * (high - low)
-            segment.sums[(low - base) * SUM_BYTES : (high - base) * SUM_BYTES] = joined[
-                (low - first) * SUM_BYTES : (high - first) * SUM_BYTES
-            ]
-            segment.used_ns = now_ns
-            self._changed.add(number)
+        with self._lock:
+            for number in segments_of([(first, end)]):
+                base = number * SEGMENT_BLOCKS
+                low, high = max(first, base), min(end, base + SEGMENT_BLOCKS)
+                segment = self._segments.setdefault(number, _Segment())
+                segment.known[low - base : high - base] = b"\x01" * (high - low)
+                segment.sums[(low - base) * SUM_BYTES : (high - base) * SUM_BYTES] = joined[
+                    (low - first) * SUM_BYTES : (high - first) * SUM_BYTES
+                ]
+                segment.used_ns = now_ns
+                self._changed.add(number)
+            self.present[first:end] = bytes([WRITTEN]) * len(sums)
 
     def touch(self, first_block: int, last_block: int, now_ns: int) -> None:
         """The blocks from *first_block* to *last_block*, inclusive, were used."""
-        for number in range(first_block // SEGMENT_BLOCKS, last_block // SEGMENT_BLOCKS + 1):
-            segment = self._segments.get(number)
-            if segment is not None:
-                segment.used_ns = now_ns
-                self._touched.add(number)
-
-    def take_touched(self) -> list[int]:
-        """The segments used since they were last saved, which counts as saved from now on."""
-        touched, self._touched = self._touched, set()
-        return sorted(touched)
+        with self._lock:
+            for number in segments_of([(first_block, last_block + 1)]):
+                if number in self._segments:
+                    self._segments[number].used_ns = now_ns
+                    self._touched.add(number)
 
     @property
     def has_changes(self) -> bool:
@@ -175,53 +183,63 @@ class BlockMap:
 
     def begin_sync(self) -> list[int]:
         """The segments with changes; their written blocks count as syncing from now on."""
-        numbers = sorted(self._changed)
-        self._changed.clear()
-        self._translate(numbers, _BEGIN_SYNC)
-        return numbers
+        with self._lock:
+            numbers = sorted(self._changed)
+            self._changed.clear()
+            self._translate(numbers, _BEGIN_SYNC)
+            return numbers
 
     def finish_sync(self, numbers: Iterable[int]) -> int:
-        """The index has the syncing blocks of the segments: how many became durable."""
-        count = 0
-        for number in numbers:
-            first, end = segment_blocks(number, self.size_bytes)
-            count += self.present.count(SYNCING, first, end)
-        self._translate(numbers, _SYNC_DONE)
-        return count
+        """The sync is done: how many blocks of the segments became durable."""
+        with self._lock:
+            durable = sum(
+                self.present.count(SYNCING, *segment_blocks(number, self.size_bytes)) for number in numbers
+            )
+            self._translate(numbers, _SYNC_DONE)
+            return durable
 
-    def undo_sync(self, numbers: Iterable[int]) -> None:
-        """The index could not be written: the segments have changes still."""
-        self._translate(numbers, _SYNC_UNDONE)
-        self._changed.update(numbers)
+    def note_unsaved(self, numbers: Iterable[int]) -> None:
+        """The index does not have the segments as they are."""
+        with self._lock:
+            self._changed.update(numbers)
 
-    def unsaved_blocks(self, numbers: Iterable[int]) -> list[int]:
-        """The blocks of the segments that are present and not durable."""
-        return [
-            block
-            for number in numbers
-            for block in range(*segment_blocks(number, self.size_bytes))
-            if self.present[block] in (WRITTEN, SYNCING)
-        ]
+    def take_touched(self) -> list[int]:
+        """The segments used since this was last called."""
+        with self._lock:
+            touched, self._touched = self._touched, set()
+            return sorted(touched)
 
-    def forget(self, first: int, end: int) -> int:
-        """The blocks [first, end) are no longer there, their sums are known still: the bytes that they held."""
-        freed = self.cached_bytes(first, end)
-        self.present[first:end] = bytes(end - first)
+    def unsynced_blocks(self) -> list[int]:
+        """The blocks that are present and not durable."""
+        with self._lock:
+            return [block for block, state in enumerate(self.present) if state in (WRITTEN, SYNCING)]
+
+    def forget(self, runs: Iterable[tuple[int, int]]) -> int:
+        """The blocks of *runs* are not there any more, their sums known still: the bytes that they held."""
+        freed = 0
+        with self._lock:
+            for first, end in runs:
+                freed += self.cached_bytes(first, end)
+                self.present[first:end] = bytes(end - first)
+            self.generation += 1
         return freed
 
     def forget_all(self) -> None:
         """Nothing is there and no sum is known."""
-        self.present[:] = bytes(len(self.present))
-        self._segments.clear()
-        self._changed.clear()
-        self._touched.clear()
+        with self._lock:
+            self.present[:] = bytes(len(self.present))
+            self.generation += 1
+            self._segments.clear()
+            self._changed.clear()
+            self._touched.clear()
 
     def rows(self, numbers: Iterable[int]) -> list[SegmentRow]:
-        """The index rows of the segments; syncing blocks count as there, merely written ones do not."""
-        return [self._row(number) for number in numbers]
+        """The index rows of the segments that anything is known of; they claim durable blocks alone."""
+        with self._lock:
+            return [self._row(number) for number in numbers if number in self._segments]
 
     def _row(self, number: int) -> SegmentRow:
-        segment = self._segment_at(number)
+        segment = self._segments[number]
         first, end = segment_blocks(number, self.size_bytes)
         claimed = self.present[first:end].translate(_CLAIMED)
         return SegmentRow(
@@ -233,17 +251,15 @@ class BlockMap:
             bytes(segment.sums),
         )
 
-    def by_last_use(self, hot: tuple[int, int]) -> list[tuple[int, int, int]]:
-        """(used_ns, number, cached bytes) of the segments that hold something and no block of *hot*, oldest first."""
-        segments = []
-        for number in range(segment_count(self.size_bytes)):
-            first, end = segment_blocks(number, self.size_bytes)
-            if first < hot[1] and hot[0] < end:
-                continue
-            held_bytes = self.cached_bytes(first, end)
-            if held_bytes:
-                segments.append((self._segment_at(number).used_ns, number, held_bytes))
-        return sorted(segments)
+    def uses(self) -> list[SegmentUse]:
+        """The segments that hold something."""
+        uses = []
+        with self._lock:
+            for number, segment in self._segments.items():
+                held_bytes = self.cached_bytes(*segment_blocks(number, self.size_bytes))
+                if held_bytes:
+                    uses.append(SegmentUse(segment.used_ns, number, held_bytes))
+        return uses
 
     def _translate(self, numbers: Iterable[int], table: bytes) -> None:
         for number in numbers:

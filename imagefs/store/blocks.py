@@ -6,6 +6,7 @@ Segments of whole blocks are the unit of index rows and of eviction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import xxhash
@@ -68,6 +69,25 @@ def pack_flags(flags: bytes | bytearray) -> bytes:
 def unpack_flags(bitmap: bytes) -> bytes:
     """The 64 flags, one byte of 0 or 1 each, that `pack_flags` made *bitmap* from."""
     return b"".join([_FLAGS_OF_BYTE[byte] for byte in bitmap])
+
+
+def runs_of(blocks: Iterable[int]) -> list[tuple[int, int]]:
+    """Sorted *blocks* as runs [first, end) of neighbours."""
+    runs: list[tuple[int, int]] = []
+    for block in blocks:
+        if runs and runs[-1][1] == block:
+            runs[-1] = (runs[-1][0], block + 1)
+        else:
+            runs.append((block, block + 1))
+    return runs
+
+
+def segments_of(runs: Iterable[tuple[int, int]]) -> list[int]:
+    """The segments that *runs* of blocks touch, in order."""
+    touched: set[int] = set()
+    for first, end in runs:
+        touched.update(range(first // SEGMENT_BLOCKS, -(-end // SEGMENT_BLOCKS)))
+    return sorted(touched)
 
 
 _FLAGS_OF_BYTE: Final = tuple(bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256))

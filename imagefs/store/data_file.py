@@ -1,4 +1,7 @@
-"""One sparse file and its system calls, with errors in the store's terms. Used by `StoredContent`; any thread."""
+"""One sparse file and its system calls, with errors in the store's terms.
+
+Used by `StoredContent`; any thread.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def punch_hole(descriptor: int, start: int, end: int) -> None:
 
 
 def punches_holes(descriptor: int) -> bool:
-    """Whether the file system of *descriptor*, a small file of ours, can punch holes: tried far behind its end."""
+    """Whether the file system of the small file *descriptor* can punch holes; tried far behind its end."""
     try:
         punch_hole(descriptor, 1 << 30, (1 << 30) + 4096)
     except OSError:
@@ -45,7 +48,7 @@ class DataFile:
     """
 
     def __init__(self, parent: int, name: str, size_bytes: int) -> None:
-        """Open or create *name* in the directory *parent* and extend it to *size_bytes* without using space."""
+        """Open or create *name* in the directory *parent*, *size_bytes* long without using space."""
         self._name = name
         self.size_bytes = size_bytes
         self._parent = os.dup(parent)
@@ -77,13 +80,27 @@ class DataFile:
         except OSError as error:
             raise store_error(error, f"reading the cache file {self._name} failed") from error
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill *buffer* from *offset*: how many bytes; fewer than asked only at the end of the file."""
+        try:
+            return os.preadv(self._descriptor, [buffer], offset)
+        except OSError as error:
+            raise store_error(error, f"reading the cache file {self._name} failed") from error
+
+    def read_now_into(self, offset: int, buffer: memoryview) -> bool:
+        """Fill *buffer* out of the page cache; False where that blocks or fails (preadv2(2))."""
+        try:
+            return os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
+        except OSError:
+            return False  # EAGAIN, or not supported: the caller reads in a thread, and sees any error there
+
     def read_nowait(self, offset: int, length: int) -> bytes | None:
-        """*length* bytes at *offset* out of the page cache, or None where that would block or fail (preadv2(2))."""
+        """*length* bytes at *offset* out of the page cache, or None if that blocks or fails (preadv2(2))."""
         buffer = bytearray(length)
         try:
             arrived = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
         except OSError:
-            return None  # EAGAIN, or a file system without it: the caller reads in a thread, and sees any error there
+            return None  # EAGAIN, or not supported: the caller reads in a thread, and sees any error there
         return bytes(buffer) if arrived == length else None
 
     def sync(self) -> None:
@@ -100,22 +117,17 @@ class DataFile:
         except OSError as error:
             raise store_error(error, f"making the cache file {self._name} durable failed") from error
 
-    def punch(self, start: int, end: int) -> None:
-        """Give the space of [start, end) back, where the file system can."""
+    def free(self, start: int, end: int) -> None:
+        """Give the space of [start, end) back; of less than the whole file only where the file system can."""
         try:
-            punch_hole(self._descriptor, start, end)
+            if (start, end) == (0, self.size_bytes):
+                os.ftruncate(self._descriptor, 0)
+                os.ftruncate(self._descriptor, self.size_bytes)
+            else:
+                punch_hole(self._descriptor, start, end)
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                return
-            raise store_error(error, f"freeing space of the cache file {self._name} failed") from error
-
-    def clear(self) -> None:
-        """Give all space back; the size stays."""
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.ftruncate(self._descriptor, self.size_bytes)
-        except OSError as error:
-            raise store_error(error, f"freeing space of the cache file {self._name} failed") from error
+            if error.errno != errno.EOPNOTSUPP:
+                raise store_error(error, f"freeing space of the cache file {self._name} failed") from error
 
     def remove(self) -> None:
         """Unlink the file; it stays readable until closed."""

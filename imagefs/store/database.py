@@ -110,7 +110,7 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error:
-            return  # the cause is being raised already; SQLite undoes the transaction when the file is next opened
+            return  # the cause is being raised already, and opening the file the next time undoes the rest
 
     def close(self) -> None:
         """Close the file; later calls raise `CacheUnusable`."""

@@ -15,13 +15,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from imagefs.core.models import ContentKey
 from imagefs.errors import CacheFull, StoreError
+from imagefs.store.block_map import BlockMap
+from imagefs.store.blocks import block_count, segment_blocks
 from imagefs.store.content_file import StoredContent
 from imagefs.store.data_file import DataFile, punches_holes
 from imagefs.store.files import open_root, open_subdirectory
@@ -29,7 +32,7 @@ from imagefs.store.index import ContentRecord, Index
 from imagefs.store.layout import content_name, content_path
 from imagefs.store.lock import acquire_lock
 from imagefs.store.recovery import open_index, reconcile
-from imagefs.store.space import CacheUsage, Space
+from imagefs.store.space import CacheUsage, Limits, Space
 
 _log = logging.getLogger(__name__)
 
@@ -54,26 +57,30 @@ class CacheDirectory:
 
     def __init__(
         self,
-        root: int,
-        lock: int,
+        resources: ExitStack,
+        contents: int,
         index: Index,
         problems: list[str],
-        *,
-        max_bytes: int,
-        min_free_bytes: int,
+        limits: Limits,
         clock: Callable[[], int],
+        cached: Mapping[str, int],
+        *,
+        frees_parts: bool,
     ) -> None:
-        """Take over the open descriptors *root* and *lock*; use `open` instead."""
+        """Take over what `open` opened: *resources* closes it all, *contents* is where the content files are.
+
+        *frees_parts* tells whether the file system can free a part of a file, *cached* how many bytes each
+        content has.
+        """
         self.index = index
         self.problems = problems
-        self._root = root
-        self._held_lock = lock
+        self._resources = resources
+        self._contents = contents
         self._clock = clock
-        self._contents = open_subdirectory(root, "content")
-        self._frees_parts = punches_holes(lock)
+        self._frees_parts = frees_parts
         self._lock = threading.Lock()
         self._open: dict[str, _OpenContent] = {}
-        self._space = Space(max_bytes, min_free_bytes, self._free_bytes, self._evict)
+        self._space = Space(limits, self._free_bytes, self._evict, cached)
 
     @classmethod
     def open(
@@ -96,28 +103,20 @@ class CacheDirectory:
             CacheFull: there is no space for its index.
 
         """
-        root = open_root(path)
-        try:
+        with ExitStack() as resources:
+            root = open_root(path)
+            resources.callback(os.close, root)
             lock = acquire_lock(root, path, owner)
-        except BaseException:
-            os.close(root)
-            raise
-        try:
+            resources.callback(os.close, lock)
             index, problems = open_index(root, path)
-            directory = cls(
-                root, lock, index, problems, max_bytes=max_bytes, min_free_bytes=min_free_bytes, clock=clock
-            )
-        except BaseException:
-            os.close(lock)
-            os.close(root)
-            raise
-        try:
-            for name, cached_bytes in reconcile(directory._contents, index, problems).items():
-                directory._space.set_cached(name, cached_bytes)
-        except BaseException:
-            directory.close()
-            raise
-        return directory
+            resources.callback(index.close)
+            contents = open_subdirectory(root, "content")
+            resources.callback(os.close, contents)
+            cached = reconcile(contents, index, problems)
+            limits = Limits(max_bytes, min_free_bytes)
+            frees_parts = punches_holes(lock)
+            taken = resources.pop_all()
+            return cls(taken, contents, index, problems, limits, clock, cached, frees_parts=frees_parts)
 
     def content(self, key: ContentKey) -> StoredContent:
         """The content of *key*, to be closed by the caller; the same object while it is open elsewhere.
@@ -139,7 +138,6 @@ class CacheDirectory:
             return opened.stored
 
     def _load(self, name: str, key: ContentKey) -> StoredContent:
-        record = self.index.load_content(name)
         folder, file_name = content_path(name)
         parent = open_subdirectory(self._contents, folder)
         try:
@@ -147,29 +145,24 @@ class CacheDirectory:
         finally:
             os.close(parent)
         try:
-            if record is not None and file.is_fresh:
+            if file.is_fresh:
                 self.index.forget_content(name)
-                record = None
-            return StoredContent(
-                record or ContentRecord(name, key, verified=False),
-                [] if record is None else self.index.load_segments(name),
-                file,
-                self.index,
-                self._space,
-                self._clock,
-                self._close_content,
-                is_saved=record is not None,
-            )
+            record = self.index.load_content(name) or ContentRecord(name, key, verified=False)
+            blocks = BlockMap(key.size_bytes, self.index.load_segments(name))
         except BaseException:
             file.close()
             raise
+        self._space.set_cached(name, blocks.cached_bytes())
+        return StoredContent(record, blocks, file, self.index, self._space, self._clock, self._close_content)
 
     def _close_content(self, stored: StoredContent) -> None:
-        """Take back one reference; the last one settles the content and closes it."""
+        """Take back one reference; the last one settles the content, outside the lock, and closes it."""
         settled = False
         while True:
             with self._lock:
-                opened = self._open[stored.name]
+                opened = self._open.get(stored.name)
+                if opened is None or opened.stored is not stored:
+                    return
                 if opened.references > 1 or (settled and not stored.has_changes):
                     opened.references -= 1
                     if not opened.references:
@@ -190,76 +183,80 @@ class CacheDirectory:
     def make_room(self, wanted_bytes: int) -> int:
         """Evict what is least recently used until *wanted_bytes* more fit: how many bytes were freed.
 
-        Writing does so by itself. Contents that are not open go first, then of open ones what is not hot. It may
-        free less than wanted, and failures of the disk meanwhile are logged.
+        Writing does so by itself. Contents that are not open go first, then of open ones what is not hot. It
+        may free less than wanted, and failures of the disk meanwhile are logged.
         """
         return self._space.make_room(wanted_bytes)
 
     def _evict(self, wanted_bytes: int) -> int:
+        freed = 0
         try:
-            freed = self._evict_idle(wanted_bytes)
-            return freed + self._evict_open(wanted_bytes - freed)
+            for freed_bytes in self._evictions(wanted_bytes):
+                freed += freed_bytes
         except StoreError as error:
             _log.warning("the cache could not be made smaller: %s", error)
-            return 0
-
-    def _evict_idle(self, wanted_bytes: int) -> int:
-        """Evict from contents that are not open, in the order of their segments' last use."""
-        with self._lock:
-            skipped = set(self._open)
-        victims = self.index.least_recently_used(skipped, wanted_bytes)
-        freed = 0
-        for name in dict.fromkeys(name for name, _ in victims):
-            record = self.index.load_content(name)
-            if record is None:
-                continue
-            stored = self.content(record.key)
-            try:
-                if self._frees_parts:
-                    freed += stored.evict([number for victim, number in victims if victim == name])
-                else:
-                    freed += stored.evict_whole()
-            finally:
-                stored.close()
-            if freed >= wanted_bytes:
-                break
         return freed
 
-    def _evict_open(self, wanted_bytes: int) -> int:
-        """Evict from open contents, in the order of their segments' last use."""
-        if wanted_bytes <= 0 or not self._frees_parts:
-            return 0
+    def _evictions(self, wanted_bytes: int) -> Iterator[int]:
+        """Evict step by step, contents that are not open first: how many bytes each step freed."""
         with self._lock:
             open_contents = [opened.stored for opened in self._open.values()]
-        candidates = sorted(
-            (used_ns, place, number, held_bytes)
-            for place, stored in enumerate(open_contents)
-            for used_ns, number, held_bytes in stored.evictable()
-        )
-        victims: dict[int, list[int]] = {}
-        expected = 0
-        for _, place, number, held_bytes in candidates:
-            if expected >= wanted_bytes:
-                break
-            victims.setdefault(place, []).append(number)
-            expected += held_bytes
-        return sum(open_contents[place].evict(numbers) for place, numbers in victims.items())
+        open_names = {stored.name for stored in open_contents}
+        victims: dict[str, list[int]] = {}
+        for name, number in self.index.least_recently_used(open_names, wanted_bytes):
+            victims.setdefault(name, []).append(number)
+        for name, numbers in victims.items():
+            freed = self._evict_idle(name, numbers)
+            yield freed
+            wanted_bytes -= freed
+            if wanted_bytes <= 0:
+                return
+        if self._frees_parts:
+            yield from _evict_open(open_contents, wanted_bytes)
+
+    def _evict_idle(self, name: str, numbers: list[int]) -> int:
+        """Evict segments of a content that is not open, or all of it where parts cannot be freed."""
+        record = self.index.load_content(name)
+        if record is None:
+            return 0
+        size_bytes = record.key.size_bytes
+        if self._frees_parts:
+            runs = [segment_blocks(number, size_bytes) for number in numbers]
+        else:
+            runs = [(0, block_count(size_bytes))]
+        stored = self.content(record.key)
+        try:
+            return stored.evict(runs)
+        finally:
+            stored.close()
 
     def _free_bytes(self) -> int:
         """The free space of the disk that we may use (fstatvfs(3))."""
-        status = os.fstatvfs(self._root)
+        status = os.fstatvfs(self._contents)
         return status.f_bavail * status.f_frsize
 
     def close(self) -> None:
-        """Settle and close all contents, the index, and let go of the directory."""
+        """Settle and close all contents and the index, and let go of the directory.
+
+        Contents that are still open are closed too; nobody may be using them any more.
+        """
         with self._lock:
-            still_open = list(self._open.values())
+            still_open = [opened.stored for opened in self._open.values()]
             self._open.clear()
-        for opened in still_open:
-            opened.stored.settle()
-            opened.stored.close_file()
-        try:
-            self.index.close()
-        finally:
-            for descriptor in (self._contents, self._root, self._held_lock):
-                os.close(descriptor)
+        with self._resources:
+            for stored in still_open:
+                stored.settle()
+                stored.close_file()
+
+
+def _evict_open(contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:
+    """Evict from open *contents*, in the order of their segments' last use."""
+    uses = sorted((use, place) for place, stored in enumerate(contents) for use in stored.evictable())
+    victims: dict[int, list[tuple[int, int]]] = {}
+    for use, place in uses:
+        if wanted_bytes <= 0:
+            break
+        victims.setdefault(place, []).append(segment_blocks(use.number, contents[place].size_bytes))
+        wanted_bytes -= use.cached_bytes
+    for place, runs in victims.items():
+        yield contents[place].evict(runs)

@@ -1,8 +1,8 @@
 """Opening files and directories that only we can have made.
 
-Everything below the cache directory is opened relative to a descriptor of its checked parent and never through
-a link, so that nobody can make the cache write to or delete a file elsewhere. Used when the cache and its
-contents are opened; any thread.
+Everything below the cache directory is opened relative to a descriptor of its checked parent and never
+through a link, so that nobody can make the cache write to or delete a file elsewhere. Used when the cache and
+its contents are opened; any thread.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def open_root(path: Path) -> int:
 
 
 def open_subdirectory(parent: int, name: str) -> int:
-    """A descriptor of the directory *name* in *parent*, made if needed; whatever else has its name is removed.
+    """A descriptor of the directory *name* in *parent*, made if needed in place of whatever has its name.
 
     Raises:
         CacheFull, CacheUnusable: it cannot be made or opened, or is another user's.
@@ -124,6 +124,7 @@ def remove_if_planted(parent: int, name: str) -> bool:
 def _attempt_mkdir(parent: int, name: str) -> None:
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
+        os.fsync(parent)
     except FileExistsError:
         pass  # made by someone else in between; the next attempt looks at it
     except OSError as error:
@@ -132,16 +133,14 @@ def _attempt_mkdir(parent: int, name: str) -> None:
 
 def _made_private(descriptor: int, subject: str) -> int:
     """*descriptor* of a directory, after access by others was taken away; closed if it is not ours."""
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise CacheUnusable(f"{subject} belongs to another user")
     try:
-        status = os.fstat(descriptor)
-        if status.st_uid != os.geteuid():
-            raise CacheUnusable(f"{subject} belongs to another user")
         if stat.S_IMODE(status.st_mode) != 0o700:
             os.fchmod(descriptor, 0o700)
     except OSError as error:
         os.close(descriptor)
         raise store_error(error, f"{subject} cannot be made private") from error
-    except CacheUnusable:
-        os.close(descriptor)
-        raise
     return descriptor

@@ -27,7 +27,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ContentRecord:
-    """What the index keeps about a content as a whole. ``verified``: its sums are of content whose MD5 was right."""
+    """What the index keeps about a content as a whole.
+
+    ``verified`` tells that its sums are those of content whose MD5 and size were right.
+    """
 
     name: str
     key: ContentKey
@@ -54,36 +57,36 @@ class Index:
 
     def load_contents(self) -> dict[str, ContentRecord]:
         """All contents, by their names in the cache."""
-        with self.database.transaction() as connection:
-            rows = connection.execute(
-                "SELECT name, size_bytes, checksum, image_id, verified, seal FROM content"
-            )
-            records = {}
-            damaged = []
-            for *columns, seal in rows:
-                name, size_bytes, checksum, image_id, verified = columns
-                if seal == seal_of("content", *columns):
-                    key = ContentKey(size_bytes, checksum, None if image_id is None else _decoded(image_id))
-                    records[name] = ContentRecord(name, key, bool(verified))
-                else:
-                    damaged.append(name)
-            for name in damaged:
-                _log.warning("the cache's index is damaged at a content, which is dropped")
-                _forget_content(connection, name)
-        return records
+        return self._content_records(
+            "SELECT name, size_bytes, checksum, image_id, verified, seal FROM content"
+        )
 
     def load_content(self, name: str) -> ContentRecord | None:
         """The content *name*, or None."""
-        return self.load_contents().get(name)
+        query = "SELECT name, size_bytes, checksum, image_id, verified, seal FROM content WHERE name = ?"
+        return self._content_records(query, name).get(name)
+
+    def _content_records(self, query: str, *parameters: str) -> dict[str, ContentRecord]:
+        records = {}
+        with self.database.transaction() as connection:
+            for *columns, seal in connection.execute(query, parameters).fetchall():
+                name, size_bytes, checksum, image_id, verified = columns
+                if seal != seal_of("content", *columns):
+                    _log.warning("the cache's index is damaged at a content, which is dropped")
+                    _forget_content(connection, name)
+                    continue
+                key = ContentKey(size_bytes, checksum, None if image_id is None else _decoded(image_id))
+                records[name] = ContentRecord(name, key, bool(verified))
+        return records
 
     def cached_bytes(self) -> dict[str, int]:
-        """How many bytes of each content are claimed to be in its file, by name; contents without any are left out."""
+        """How many bytes of each content are claimed to be in its file, by name, where there are any."""
         query = "SELECT name, sum(cached_bytes) FROM segment WHERE cached_bytes > 0 GROUP BY name"
         with self.database.transaction() as connection:
             return dict(connection.execute(query).fetchall())
 
     def least_recently_used(self, skipped: Iterable[str], wanted_bytes: int) -> list[tuple[str, int]]:
-        """(name, number) of the longest unused segments holding *wanted_bytes* together, without contents *skipped*."""
+        """(name, number) of the longest unused segments, *wanted_bytes* in all, but not of *skipped*."""
         left_out = set(skipped)
         query = "SELECT name, number, cached_bytes FROM segment WHERE cached_bytes > 0 ORDER BY used_ns"
         victims = []
@@ -100,16 +103,15 @@ class Index:
         """The segments of content *name*, by number."""
         query = """SELECT number, cached_bytes, used_ns, present, known, sums, seal FROM segment
             WHERE name = ? ORDER BY number"""
-        sound, damaged = [], []
+        sound = []
         with self.database.transaction() as connection:
-            for *columns, seal in connection.execute(query, (name,)):
+            for *columns, seal in connection.execute(query, (name,)).fetchall():
                 if seal == seal_of("segment", name, *columns):
                     sound.append(SegmentRow._make(columns))
-                else:
-                    damaged.append(columns[0])
-            for number in damaged:
+                    continue
+                number = columns[0]
                 _log.warning(
-                    "the cache's index is damaged at segment %s of %s, which is fetched again", number, name
+                    "the cache's index is damaged at segment %s of %s, which is dropped", number, name
                 )
                 connection.execute("DELETE FROM segment WHERE name = ? AND number = ?", (name, number))
         return sound
@@ -173,7 +175,7 @@ class Index:
             connection.executemany("DELETE FROM details WHERE account = ? AND image_id = ?", rows)
 
     def set_mtime(self, account: str, image_id: str, mtime_ns: int | None) -> None:
-        """Keep the modification time that a tool set, nanoseconds since the epoch of any size; None drops it."""
+        """Keep the modification time that a tool set, in nanoseconds since the epoch; None drops it."""
         columns = (_encoded(account), _encoded(image_id))
         with self.database.transaction() as connection:
             if mtime_ns is None:
@@ -193,7 +195,7 @@ class Index:
         }
 
     def _account_rows(self, table: str, query: str, account: str) -> list[list[Any]]:
-        """The rows that *query* finds for *account*, without their seals and without those of a wrong seal."""
+        """The sound rows that *query* finds for *account*, without their seals."""
         with self.database.transaction() as connection:
             rows = connection.execute(query, (_encoded(account),)).fetchall()
         sound = [columns for *columns, seal in rows if seal == seal_of(table, *columns)]

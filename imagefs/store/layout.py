@@ -13,10 +13,11 @@ _NAME: Final = re.compile(r"(?:md5-[0-9a-f]{32}|id-[0-9a-f]{64})-(?:0|[1-9][0-9]
 
 
 def content_name(key: ContentKey) -> str:
-    """The name of the content of *key*: ``md5-CHECKSUM-SIZE``, or ``id-SHA256-SIZE`` where there is no checksum.
+    """The name of the content of *key*: ``md5-CHECKSUM-SIZE``, or ``id-SHA256-SIZE`` without a checksum.
 
     Raises:
-        ValueError: the checksum is not 32 lower-case hex digits, the size negative, or neither checksum nor id given.
+        ValueError: the size is negative, the checksum is not 32 lower-case hex digits, or there is neither a
+            checksum nor an image id.
 
     """
     if key.size_bytes < 0:

@@ -1,9 +1,13 @@
-"""One mount per cache directory, by flock(2) on a file that says whose it is. Used when the directory is opened."""
+"""One mount per cache directory, by flock(2) on a file that says whose it is.
+
+Used when the directory is opened.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from imagefs.errors import CacheInUse, CacheUnusable
@@ -33,11 +37,11 @@ def acquire_lock(root: int, path: Path, owner: str) -> int:
     except OSError as error:
         os.close(descriptor)
         raise CacheUnusable(f"the cache directory {path} cannot be locked: {error.strerror}") from error
-    try:
+    with suppress(
+        OSError
+    ):  # a full disk: the lock holds all the same, and only the note for others is missing
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {owner}\n".encode("utf-8", "surrogateescape"), 0)
-    except OSError:
-        return descriptor  # a full disk: the lock holds, and only its note for others is missing
     return descriptor
 
 

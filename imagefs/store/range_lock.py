@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class RangeLock:
-    """Gives out disjoint ranges [first, end): changes of different blocks go on at once, of the same in turn."""
+    """Gives out disjoint ranges [first, end): different blocks change at once, the same ones in turn."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

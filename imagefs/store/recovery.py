@@ -1,7 +1,7 @@
 """Making the cache trustworthy when it is opened: an index that can be read, files and index in agreement.
 
-What the index claims and the disk does not have is dropped from the index; what is on the disk and not claimed
-is removed. Block sums catch what neither can show. Used by `CacheDirectory.open`.
+What the index claims and the disk does not have is dropped from the index; what is on the disk and not
+claimed is removed. Block sums catch what neither can show. Used by `CacheDirectory.open`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _move_aside(root: int) -> str:
 
 
 def reconcile(contents: int, index: Index, problems: list[str]) -> dict[str, int]:
-    """Make the files below the directory *contents* and *index* agree: the cached bytes of each content, by name.
+    """Make the files below the directory *contents* and *index* agree: the cached bytes by content name.
 
     *problems* gets a sentence for each thing that was not as a crash can leave it.
     """
@@ -141,7 +141,7 @@ def _free_unclaimed(contents: int, index: Index, record: ContentRecord) -> None:
         os.close(parent)
     try:
         for first, end in blocks.absent_runs():
-            file.punch(first * BLOCK_BYTES, min(end * BLOCK_BYTES, record.key.size_bytes))
+            file.free(first * BLOCK_BYTES, min(end * BLOCK_BYTES, record.key.size_bytes))
     finally:
         file.close()
 

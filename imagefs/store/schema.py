@@ -1,8 +1,8 @@
 """The tables of the index and their versions.
 
 Each entry of `MIGRATIONS` leads from one version to the next; a released entry never changes. The version is
-SQLite's ``user_version``. Every row carries a seal over its other columns (`seal_of`), since SQLite itself does
-not notice a flipped bit in a value.
+SQLite's ``user_version``. Every row carries a seal over its other columns (`seal_of`), since SQLite itself
+does not notice a flipped bit in a value. Used by `database` and `index`.
 
 Names, accounts and image ids are stored as bytes where they come from outside, because they may hold lone
 surrogates, which SQLite's text cannot.

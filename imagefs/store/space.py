@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,14 @@ _BATCH_BYTES: Final = 64 * 1024 * 1024
 """How much more than needed is evicted at once, so that not every write has to evict."""
 
 _BATCH_FRACTION: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of the disk the cache may take: up to *max_bytes*, as long as *min_free_bytes* stay free."""
+
+    max_bytes: int
+    min_free_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +36,24 @@ class CacheUsage:
 class Space:
     """The bytes that each content has in the cache, within a limit and above a floor of free disk space.
 
-    ``free_bytes`` tells the free space of the disk. ``evict`` is given a number of bytes to free, one call at a
-    time, and returns how many it freed.
+    ``free_bytes`` tells the free space of the disk. ``evict`` is given a number of bytes to free, one call at
+    a time, and returns how many it freed. ``cached`` is what each content has to begin with, by name.
     """
 
     def __init__(
-        self, max_bytes: int, min_free_bytes: int, free_bytes: Callable[[], int], evict: Callable[[int], int]
+        self,
+        limits: Limits,
+        free_bytes: Callable[[], int],
+        evict: Callable[[int], int],
+        cached: Mapping[str, int],
     ) -> None:
-        self._max_bytes = max_bytes
-        self._min_free_bytes = min_free_bytes
+        self._limits = limits
         self._free_bytes = free_bytes
         self._evict = evict
         self._evicting = threading.Lock()
         self._lock = threading.Lock()
-        self._cached: dict[str, int] = {}
-        self._total_bytes = 0
+        self._cached = dict(cached)
+        self._total_bytes = sum(cached.values())
 
     def reserve(self, name: str, wanted_bytes: int) -> None:
         """Count *wanted_bytes* more for content *name*, after making room where needed.
@@ -91,7 +102,9 @@ class Space:
     def usage(self) -> CacheUsage:
         """What the cache holds now."""
         with self._lock:
-            return CacheUsage(self._total_bytes, self._max_bytes, self._free_bytes(), len(self._cached))
+            return CacheUsage(
+                self._total_bytes, self._limits.max_bytes, self._free_bytes(), len(self._cached)
+            )
 
     def _reserve_if_fits(self, name: str, wanted_bytes: int) -> bool:
         with self._lock:
@@ -105,10 +118,10 @@ class Space:
         """How many bytes have to go before *wanted_bytes* more fit."""
         if not wanted_bytes:
             return 0
-        over_limit = self._total_bytes + wanted_bytes - self._max_bytes
-        below_floor = self._min_free_bytes + wanted_bytes - self._free_bytes()
+        over_limit = self._total_bytes + wanted_bytes - self._limits.max_bytes
+        below_floor = self._limits.min_free_bytes + wanted_bytes - self._free_bytes()
         return max(over_limit, below_floor, 0)
 
     @property
     def _batch_bytes(self) -> int:
-        return min(_BATCH_BYTES, self._max_bytes // _BATCH_FRACTION)
+        return min(_BATCH_BYTES, self._limits.max_bytes // _BATCH_FRACTION)
