@@ -163,7 +163,7 @@ class DetailsCache:
         self._brief.pop(image_id, None)
 
     def _retire(self, image_id: str) -> None:
-        """Serve lasting details no longer, but remember them, to see whether the next show another content."""
+        """Serve lasting details no longer, but remember them, to see whether the next are of new content."""
         former = self._lasting.pop(image_id, None)
         if former is not None:
             self._former[image_id] = former

@@ -14,7 +14,7 @@ import trio.testing
 
 from imagefs.account import Account
 from imagefs.core.models import ImageDetails, ListedImage
-from imagefs.errors import ServiceError, StoreError
+from imagefs.errors import RefusedUnknownImage, ServiceError, StoreError
 
 T = TypeVar("T")
 
@@ -75,7 +75,10 @@ class FakeService:
             raise failure
         if image_id in self.details:
             return self.details[image_id]
-        return next(details_of(row) for row in self.rows if row.image_id == image_id)
+        for row in self.rows:
+            if row.image_id == image_id:
+                return details_of(row)
+        raise RefusedUnknownImage("invalid image")
 
     def change(self, image_id: str, **fields: Any) -> None:
         """Change one row."""
