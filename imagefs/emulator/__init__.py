@@ -4,6 +4,9 @@ Written from the service's page, and importing nothing of the client, so that th
 
 =================  ==========================================================================================
 ``service``        the Python interface: start, fill, look at
+``command``        ``imagefs emulator``
+``demo_account``   an account with real images
+``disks``          these images made
 ``server``         the listening socket, and a thread for each connection
 ``http1``          requests read
 ``sending``        answers sent: rates, framings, cut connections

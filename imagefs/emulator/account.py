@@ -34,6 +34,7 @@ class Account:
         self._table = ImageTable(data_dir / "account.sqlite3")
         self._images = {image.image_id: image for image in self._table.images()}
         self._unsettled = {image.image_id for image in self._images.values() if image.settling is not None}
+        self._closed = False
         self._listings: dict[tuple[str | None, bool], bytes] = {}
         for image_id in tuple(self._unsettled):
             self._kill_interrupted_fetch(self._images[image_id])
@@ -42,6 +43,7 @@ class Account:
     def close(self) -> None:
         """Close the files on disk."""
         with self._lock:
+            self._closed = True
             self._table.close()
 
     def get(self, image_id: str) -> Image:
@@ -119,10 +121,13 @@ class Account:
         return self.create(name, region, status="queued", settling=settling, **fields)
 
     def settle(self, image_id: str, *, becomes: str, at_s: float, content: Content | None = None) -> None:
-        """Let a pending image become active or killed at *at_s*; nothing where it was deleted meanwhile."""
+        """Let a pending image become active or killed at *at_s*.
+
+        Does nothing where the image was deleted, or the account closed, while its content was on the way.
+        """
         with self._lock:
             image = self._images.get(image_id)
-            if image is None or image.settling is None:
+            if self._closed or image is None or image.settling is None:
                 return
             settling = replace(image.settling, settles_at_s=at_s, becomes=becomes)
             self._put(replace(image, settling=settling, content=content or image.content))

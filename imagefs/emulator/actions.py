@@ -10,7 +10,6 @@ from typing import Final
 from imagefs.emulator.account import Account
 from imagefs.emulator.answers import Answer, body_answer, content_answer, json_answer
 from imagefs.emulator.fetching import Fetcher, is_fetchable
-from imagefs.emulator.images import Image
 from imagefs.emulator.switches import Switches
 from imagefs.emulator.wire import Refusal
 
@@ -53,10 +52,10 @@ class Actions:
             case "replicate":
                 return self._replicate(params["image_id"], params["region"])
             case "rename":
-                self._own(params["image_id"])
+                self._check_changeable(params["image_id"])
                 self._account.change(params["image_id"], name=params["name"])
             case "delete":
-                self._own(params["image_id"])
+                self._check_changeable(params["image_id"])
                 self._account.remove(params["image_id"])
             case _:
                 return self._fetch(params)
@@ -112,11 +111,12 @@ class Actions:
         self._fetcher.begin(image.image_id, params["location"], self._switches.saving_s)
         return json_answer({"image_id": image.image_id, "success": "yes"})
 
-    def _own(self, image_id: str) -> Image:
+    def _check_changeable(self, image_id: str) -> None:
         image = self._account.get(image_id)
         if image.public:
             raise Refusal("permission denied")
-        return image
+        if image.settling is not None and not self._switches.pending_changes:
+            raise Refusal("image is not active")
 
     def _check_region(self, region: str) -> None:
         if region not in self._account.regions():

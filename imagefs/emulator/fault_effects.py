@@ -15,9 +15,9 @@ from imagefs.emulator.account import Account
 from imagefs.emulator.answers import (
     Answer,
     Ending,
+    FileSpan,
     Segment,
     body_answer,
-    content_answer,
     length_of,
     refusal_answer,
     slice_of,
@@ -79,12 +79,21 @@ def _gzip(answer: Answer, _: Fault, __: Account) -> Answer:
     return replace(answer, body=(packed,)).with_header("Content-Encoding", "gzip")
 
 
-def _unasked_206(answer: Answer, fault: Fault, _: Account) -> Answer:
+def _on_content(change: Callable[[Answer, FileSpan, Fault, Account], Answer]) -> Altering:
+    """An effect on an answer that is a content or a part of it; any other is left as it is."""
+
+    def alter(answer: Answer, fault: Fault, account: Account) -> Answer:
+        span = answer.body[0] if answer.body else b""
+        return answer if isinstance(span, bytes) else change(answer, span, fault, account)
+
+    return alter
+
+
+def _unasked_206(answer: Answer, span: FileSpan, fault: Fault, _: Account) -> Answer:
     """The content from ``after_bytes`` on as a part, though the whole was asked for."""
-    whole_bytes = answer.body_bytes
-    part = slice_of(answer.body[0], fault.after_bytes, whole_bytes)
-    span = f"bytes {fault.after_bytes}-{whole_bytes - 1}/{whole_bytes}"
-    return replace(answer, status=206, body=(part,)).with_header("Content-Range", span)
+    where = f"bytes {fault.after_bytes}-{span.end - 1}/{span.end}"
+    part = replace(span, start=fault.after_bytes)
+    return replace(answer, status=206, body=(part,)).with_header("Content-Range", where)
 
 
 def _wrong_content_range(answer: Answer, fault: Fault, _: Account) -> Answer:
@@ -106,27 +115,18 @@ def _corrupt_byte(answer: Answer, fault: Fault, _: Account) -> Answer:
     return replace(answer, body=tuple(body))
 
 
-def _whole_of(image_id: str, account: Account) -> Answer:
-    content = account.get(image_id).content
-    if content is None:
-        raise ValueError(f"The image {image_id} has no content to serve.")
-    return content_answer(account.contents.path(content), content.size_bytes)
-
-
-def _other_image(answer: Answer, fault: Fault, account: Account) -> Answer:
+def _other_image(answer: Answer, span: FileSpan, fault: Fault, account: Account) -> Answer:
     """The same part of the image whose id is ``value``, under this one's headers."""
-    other = _whole_of(str(fault.value), account).body[0]
-    first = answer.body[0]
-    start = 0 if isinstance(first, bytes) else first.start
-    return replace(answer, body=(slice_of(other, start, start + answer.body_bytes),))
+    other = account.get(str(fault.value)).content
+    if other is None:
+        raise ValueError(f"The image {fault.value} has no content to serve.")
+    part = FileSpan(account.contents.path(other), span.start, min(span.end, other.size_bytes))
+    return replace(answer, body=(part,))
 
 
-def _range_ignored(answer: Answer, _: Fault, __: Account) -> Answer:
+def _range_ignored(answer: Answer, span: FileSpan, _: Fault, __: Account) -> Answer:
     """The whole content with status 200, though a part was asked for."""
-    first = answer.body[0]
-    if isinstance(first, bytes):
-        return answer
-    whole = replace(first, start=0, end=first.path.stat().st_size)
+    whole = replace(span, start=0, end=span.path.stat().st_size)
     return replace(answer, status=200, body=(whole,)).without_header("Content-Range")
 
 
@@ -225,12 +225,12 @@ ALTERING: Final[dict[str, Altering]] = {
     "length_wrong": _length_wrong,
     "trailing_bytes": _trailing_bytes,
     "gzip": _gzip,
-    "unasked_206": _unasked_206,
+    "unasked_206": _on_content(_unasked_206),
     "wrong_content_range": _wrong_content_range,
-    "range_ignored": _range_ignored,
+    "range_ignored": _on_content(_range_ignored),
     "no_length": lambda answer, _, __: replace(answer, framing="close"),
     "corrupt_byte": _corrupt_byte,
-    "other_image": _other_image,
+    "other_image": _on_content(_other_image),
     "json_content": _json_content,
     "html_content": lambda answer, _, __: replace(answer, body=(PAGE,)),
     "truncated_json": _truncated_json,

@@ -15,9 +15,10 @@ class Call:
     """One call.
 
     ``action`` is the image action, or "plain" for a plain GET; ``params`` are its parameters without the
-    credentials; ``time_s`` is seconds since the epoch by the machine's clock. ``outcome`` is "ok",
-    "refused: TEXT", "fault: KIND", "aborted" where the client went away, "in progress", or "stopped".
-    ``body_bytes_sent`` counts what was handed to the socket. ``range`` is the Range header.
+    credentials; ``time_s`` is seconds since the epoch by the machine's clock. ``outcome`` is "in progress"
+    until the answer is known, then "ok", "refused: TEXT" or "fault: KIND", and "aborted" where the client
+    went away before it had all. ``body_bytes_sent`` counts what was handed to the socket. ``range`` is the
+    Range header.
     """
 
     action: str
@@ -31,26 +32,34 @@ class Call:
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call while its connection thread is busy with it; that thread alone changes it."""
+    """A call while its connection thread is busy with it; that thread alone changes it.
+
+    Both the outcome and the bytes are noted before anything is sent, so that a client that has an answer
+    finds it in the ledger.
+    """
 
     action: str
     params: Mapping[str, str]
     time_s: float
     range: str | None = None
-    outcome: str = "ok"
+    outcome: str = "in progress"
     http_status: int = 0
     body_bytes_sent: int = 0
-    ended: bool = False
 
     def count(self, body_bytes: int) -> None:
-        """Note that some bytes of the body were handed to the socket."""
+        """Note that some bytes of the body are handed to the socket."""
         self.body_bytes_sent += body_bytes
 
     def frozen(self) -> Call:
         """The call as it stands."""
-        outcome = self.outcome if self.ended else "in progress"
         return Call(
-            self.action, self.params, self.time_s, outcome, self.http_status, self.body_bytes_sent, self.range
+            self.action,
+            self.params,
+            self.time_s,
+            self.outcome,
+            self.http_status,
+            self.body_bytes_sent,
+            self.range,
         )
 
 

@@ -44,7 +44,7 @@ class Sender:
     def send(
         self, answer: Answer, *, date: str, head_only: bool, keep_alive: bool, count: Callable[[int], None]
     ) -> bool:
-        """Send *answer*, calling *count* with each number of body bytes handed to the socket.
+        """Send *answer*, calling *count* with each number of body bytes before they go out.
 
         Tells whether the connection can be used again. Raises OSError where the client has gone.
         """
@@ -58,8 +58,8 @@ class Sender:
             return keep_alive
         if _is_small(answer) and self.rate() is None:
             body = b"".join(segment for segment in answer.body if isinstance(segment, bytes))
-            self.sock.sendall(head + body)
             count(len(body))
+            self.sock.sendall(head + body)
             return keep_alive
         self.sock.sendall(head)
         self._send_body(answer, count)
@@ -68,19 +68,17 @@ class Sender:
     def _send_body(self, answer: Answer, count: Callable[[int], None]) -> None:
         chunked = answer.framing == "chunked"
         cut_at = answer.cut_after_bytes if answer.ending else None
-        sent = 0
         with ExitStack() as files:
             opened: dict[Path, BinaryIO] = {}
             for piece in self._pieces(answer, cut_at):
                 if not isinstance(piece, bytes) and piece.path not in opened:
                     opened[piece.path] = files.enter_context(piece.path.open("rb"))
+                count(length_of(piece))
                 if chunked:
                     self.sock.sendall(b"%x\r\n" % length_of(piece))
                 self._send_piece(piece, opened)
                 if chunked:
                     self.sock.sendall(b"\r\n")
-                sent += length_of(piece)
-                count(length_of(piece))
         if answer.ending and answer.ending is not Ending.TRICKLE:
             self._end(answer.ending)
         elif chunked:

@@ -159,9 +159,6 @@ class _Exchanges:
             if call is not None:
                 call.outcome = "aborted"
             raise
-        finally:
-            if call is not None:
-                call.ended = True
 
 
 def _count_nothing(_: int) -> None:

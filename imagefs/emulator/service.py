@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import sqlite3
 import ssl
 import tomllib
 from collections.abc import Iterable
@@ -38,8 +39,8 @@ class Emulator:
 
     *port* 0 takes a free one. *api_id* (16 characters) and *api_key* (128) are those of the last time, or
     made up, where they are not given. *tls* is a certificate and its key, as PEM files. Use it as a context
-    manager, or call ``start`` and ``stop``; it can be started again and then has the same port. Faults and
-    ledger are kept over that, but not by another Emulator.
+    manager, or call ``start``, ``stop`` and ``close``; started again it has the same port. Faults and ledger are
+    kept over that, but not by another Emulator. Raises EmulatorError where *data_dir* or *tls* cannot be used.
     """
 
     def __init__(
@@ -55,12 +56,16 @@ class Emulator:
         self.switches = switches or Switches()
         self.faults = FaultPlan()
         self.ledger = Ledger()
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._tls = _tls_context(tls)
         self._port = port
         self._lock_fd = _locked(data_dir)
-        self._key = _kept_key(self.credentials_file, api_id, api_key)
-        self._account = Account(data_dir)
+        try:
+            self._key = _kept_key(self.credentials_file, api_id, api_key)
+            self._account = Account(data_dir)
+        except (OSError, ValueError, sqlite3.Error) as error:
+            os.close(self._lock_fd)
+            raise EmulatorError(f"The data directory {data_dir} cannot be used: {error}.") from error
         self._closing = Event()
         self._server: Server | None = None
 
@@ -87,7 +92,7 @@ class Emulator:
     @property
     def credentials_file(self) -> Path:
         """A TOML file with ``api_id`` and ``api_key``, readable by its owner only."""
-        return self._data_dir / "credentials.toml"
+        return self.data_dir / "credentials.toml"
 
     def start(self) -> None:
         """Begin to serve. Raises EmulatorError where the port cannot be had."""
@@ -224,14 +229,17 @@ def _tls_context(tls: tuple[Path, Path] | None) -> ssl.SSLContext | None:
     if tls is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*tls)
+    try:
+        context.load_cert_chain(*tls)
+    except OSError as error:
+        raise EmulatorError(f"The certificate {tls[0]} with key {tls[1]} cannot be used: {error}.") from error
     return context
 
 
 def _locked(data_dir: Path) -> int:
     """A descriptor that holds the lock of *data_dir*, which is created where it is missing."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock_fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise EmulatorError(f"The data directory {data_dir} cannot be used: {error.strerror}.") from error

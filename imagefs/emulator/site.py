@@ -145,5 +145,6 @@ class Site:
 
     def _noted(self, answer: Answer, call: OpenCall, outcome: str | None = None) -> Answer:
         call.http_status = answer.status
-        call.outcome = outcome or call.outcome
+        if call.outcome == "in progress":
+            call.outcome = outcome or "ok"
         return answer
