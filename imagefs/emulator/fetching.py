@@ -6,8 +6,7 @@ Used by the actions. Understands http, https and ftp, with credentials in the UR
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event, Thread
 from typing import Final
 from urllib.error import URLError
@@ -33,13 +32,14 @@ SOCKET_TIMEOUT_S = 30.0
 class Fetcher:
     """Downloads into *account*'s images; *closing* ends what is under way."""
 
-    def __init__(self, account: Account, closing: Event) -> None:
+    def __init__(self, account: Account, closing: Event, clock: Callable[[], float]) -> None:
         self._account = account
         self._closing = closing
+        self._clock = clock
 
     def begin(self, image_id: str, location: str, saving_s: float) -> None:
         """Download *location* for that image, which turns active no earlier than *saving_s* from now."""
-        active_at_s = time.time() + saving_s
+        active_at_s = self._clock() + saving_s
         Thread(
             target=self._fetch, args=(image_id, location, active_at_s), name=f"fetch {image_id}", daemon=True
         ).start()
@@ -48,7 +48,7 @@ class Fetcher:
         try:
             content = self._account.contents.add(self._blocks(location))
         except (OSError, ValueError, URLError):
-            self._account.settle(image_id, becomes="killed", at_s=time.time())
+            self._account.settle(image_id, becomes="killed", at_s=self._clock())
         else:
             self._account.settle(image_id, becomes="active", at_s=active_at_s, content=content)
 

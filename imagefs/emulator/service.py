@@ -10,8 +10,9 @@ import os
 import secrets
 import sqlite3
 import ssl
+import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -38,9 +39,10 @@ class Emulator:
     """A stand-in for the service, listening on 127.0.0.1, with an account that is kept in *data_dir*.
 
     *port* 0 takes a free one. *api_id* (16 characters) and *api_key* (128) are those of the last time, or
-    made up, where they are not given. *tls* is a certificate and its key, as PEM files. Use it as a context
-    manager, or call ``start``, ``stop`` and ``close``; started again it has the same port. Faults and ledger are
-    kept over that, but not by another Emulator. Raises EmulatorError where *data_dir* or *tls* cannot be used.
+    made up, where they are not given. *tls* is a certificate and its key, as PEM files. *clock* tells
+    seconds since the epoch. Use it as a context manager, or call ``start``, ``stop`` and ``close``; started
+    again it has the same port. Faults and ledger are kept over that, but not by another Emulator. Raises
+    EmulatorError where *data_dir* or *tls* cannot be used.
     """
 
     def __init__(
@@ -52,17 +54,19 @@ class Emulator:
         api_key: str | None = None,
         switches: Switches | None = None,
         tls: tuple[Path, Path] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.switches = switches or Switches()
         self.faults = FaultPlan()
         self.ledger = Ledger()
         self.data_dir = data_dir
         self._tls = _tls_context(tls)
+        self._clock = clock
         self._port = port
         self._lock_fd = _locked(data_dir)
         try:
             self._key = _kept_key(self.credentials_file, api_id, api_key)
-            self._account = Account(data_dir)
+            self._account = Account(data_dir, clock)
         except (OSError, ValueError, sqlite3.Error) as error:
             os.close(self._lock_fd)
             raise EmulatorError(f"The data directory {data_dir} cannot be used: {error}.") from error
@@ -101,9 +105,10 @@ class Emulator:
             self._account,
             self.switches,
             SignatureCheck(self._key),
-            Actions(self._account, self.switches, Fetcher(self._account, self._closing)),
+            Actions(self._account, self.switches, Fetcher(self._account, self._closing, self._clock)),
             self.faults,
             self.ledger,
+            self._clock,
         )
         try:
             self._server = Server(site, self.switches, self._port, self._closing, self._tls)

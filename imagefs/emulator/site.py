@@ -58,6 +58,7 @@ class Site:
         actions: Actions,
         faults: FaultPlan,
         ledger: Ledger,
+        clock: Callable[[], float],
     ) -> None:
         self._account = account
         self._switches = switches
@@ -65,13 +66,14 @@ class Site:
         self._actions = actions
         self._faults = faults
         self._ledger = ledger
+        self._clock = clock
         self._plain = PlainFiles(account)
         self._control = ControlPlane(account, switches, faults, ledger)
         self._call_rate = CallRate()
 
     def service_time_s(self) -> float:
         """The service's clock, in seconds since the epoch."""
-        return time.time() + self._switches.clock_offset_s
+        return self._clock() + self._switches.clock_offset_s
 
     def answer(self, request: Request) -> tuple[Answer, OpenCall | None]:
         """The answer to *request*, and its call in the ledger, unless it is for the control plane."""
@@ -86,7 +88,7 @@ class Site:
 
     def _signed(self, path: str, request: Request) -> tuple[Answer, OpenCall]:
         action, slash, rest = path.removeprefix(API_PREFIX).partition("/")
-        call = OpenCall(action, {}, time.time(), request.headers.get("range"))
+        call = OpenCall(action, {}, self._clock(), request.headers.get("range"))
         self._ledger.begin(call)
         if not slash or rest:
             return self._noted(NOT_FOUND, call, "refused: no such address"), call
@@ -114,7 +116,7 @@ class Site:
         return self._noted(answer, call), call
 
     def _unsigned(self, path: str, request: Request) -> tuple[Answer, OpenCall]:
-        call = OpenCall("plain", {"path": path}, time.time(), request.headers.get("range"))
+        call = OpenCall("plain", {"path": path}, self._clock(), request.headers.get("range"))
         self._ledger.begin(call)
         if request.method not in ("GET", "HEAD"):
             answer = body_answer(405, "text/plain", b"GET and HEAD only.\n").with_header("Allow", "GET, HEAD")
