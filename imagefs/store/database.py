@@ -25,6 +25,19 @@ _PRAGMAS: Final = (
 )
 
 
+_ENVIRONMENT: Final = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+)
+"""What the disk or the machine is to blame for; any other failure to open is the file's own. A message out of a
+damaged file need not even be UTF-8, whence `UnicodeError` beside `sqlite3.Error`."""
+
+
 class Damaged(Exception):  # noqa: N818  # a state of the file, told to `open_index` alone and never to users
     """The file is not a sound database of ours."""
 
@@ -47,11 +60,11 @@ class Database:
             raise _store_error(error) from error
         try:
             self._prepare()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             self._connection.close()
-            if _is_damage(error):
-                raise Damaged(str(error)) from error
-            raise _store_error(error) from error
+            if _primary_code(error) in _ENVIRONMENT:
+                raise _store_error(error) from error
+            raise Damaged(str(error)) from error
         except BaseException:
             self._connection.close()
             raise
@@ -60,7 +73,7 @@ class Database:
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         for pragma in _PRAGMAS:
             self._connection.execute(pragma)
-        problems = [str(row[0]) for row in self._connection.execute("PRAGMA quick_check(1)")]
+        problems = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check(1)")]
         if problems != ["ok"]:
             raise Damaged(problems[0])
         version = self._number("PRAGMA user_version")
@@ -71,15 +84,13 @@ class Database:
             raise CacheUnusable(
                 "the cache's index was made by a newer version of imagefs; use another directory"
             )
-        self._migrate(version if tables else 0)
+        self._connection.execute(
+            "BEGIN IMMEDIATE"
+        )  # where the file could not be written, that is found out now
+        migrate(self._connection, version if tables else 0)
+        self._connection.execute("COMMIT")
         if _shape(self._connection) != _expected_shape():
             raise Damaged("its tables are not as they should be")
-
-    def _migrate(self, version: int) -> None:
-        if version == VERSION:
-            return
-        with self.transaction() as connection:
-            migrate(connection, version)
 
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])
@@ -98,7 +109,7 @@ class Database:
                 self._connection.execute("BEGIN")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeError) as error:
                 self._roll_back()
                 raise _store_error(error) from error
             except BaseException:
@@ -123,6 +134,8 @@ class Database:
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the tables from *version* to the newest."""
+    if version == VERSION:
+        return
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
@@ -143,16 +156,12 @@ def _expected_shape() -> list[tuple[str, str, str]]:
         connection.close()
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    return _primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _store_error(error: sqlite3.Error) -> StoreError:
+def _store_error(error: sqlite3.Error | UnicodeError) -> StoreError:
     if _primary_code(error) == sqlite3.SQLITE_FULL:
         return CacheFull("there is no space left for the cache's index")
     return CacheUnusable(f"the cache's index cannot be used: {error}")
 
 
-def _primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: sqlite3.Error | UnicodeError) -> int:
     """The primary result code (sqlite.org/rescode.html), 0 where the error is not SQLite's own."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

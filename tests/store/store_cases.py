@@ -39,7 +39,7 @@ def key_of(number: int, size_bytes: int) -> ContentKey:
 def block_bytes(key: ContentKey, block: int) -> bytes:
     """The bytes of *block* of the made-up content of *key*: always the same, unlike any other block's."""
     start, end = block_range(block, key.size_bytes)
-    pattern = random.Random(f"{key.checksum} {key.image_id} {block}").randbytes(16)
+    pattern = random.Random(f"{key.checksum} {key.image_id!a} {block}").randbytes(16)
     return (pattern * (BLOCK_BYTES // 16))[: end - start]
 
 

@@ -1,0 +1,207 @@
+"""What a process that dies at any point leaves behind, and a disk that fails at any call."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from store_cases import MIB, content_file, key_of, open_cache, present_blocks, write, write_all
+
+from imagefs.errors import CacheFull, CacheUnusable
+from imagefs.store.directory import CacheDirectory
+
+ROUNDS = 24
+CONTENTS = 3
+CONTENT_BYTES = 12 * MIB + 17
+
+WORKER = """
+import random
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[2])
+from store_cases import key_of, open_cache, write
+
+cache = open_cache(Path(sys.argv[1]), max_bytes=24 << 20)
+print("running", flush=True)
+
+
+def work(number):
+    chance = random.Random(f"{sys.argv[3]} {number}")
+    while True:
+        content = cache.content(key_of(chance.randrange(3), (12 << 20) + 17))
+        for _ in range(chance.randrange(1, 6)):
+            first = chance.randrange(97)
+            write(content, first, min(97, first + chance.randrange(1, 12)))
+            if chance.random() < 0.4:
+                content.flush()
+            if chance.random() < 0.2:
+                content.forget_blocks([chance.randrange(97)])
+            if chance.random() < 0.03:
+                content.drop()
+        content.close()
+
+
+for number in range(3):
+    threading.Thread(target=work, args=(number,), daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def check_everything(cache: CacheDirectory) -> int:
+    """Compare every block that is claimed with its sum: how many there are."""
+    checked = 0
+    for number in range(CONTENTS):
+        content = cache.content(key_of(number, CONTENT_BYTES))
+        for block in present_blocks(content):
+            assert content.check_block(block)
+            checked += 1
+        content.close()
+    return checked
+
+
+def test_a_killed_process_leaves_only_what_is_proved(path: Path) -> None:
+    """After SIGKILL at any moment of writing, flushing, forgetting and evicting, every claimed block is right."""
+    chance = random.Random(4)
+    checked = 0
+    for number in range(ROUNDS):
+        with subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(path), str(Path(__file__).parent), str(number)],
+            stdout=subprocess.PIPE,
+        ) as worker:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"running\n"
+            threading.Event().wait(chance.uniform(0.0, 0.15))
+            worker.kill()
+        cache = open_cache(path, max_bytes=24 * MIB)
+        assert cache.problems == []
+        checked += check_everything(cache)
+        on_disk = sum(file.stat().st_blocks * 512 for file in (path / "content").rglob("md5-*"))
+        assert on_disk <= cache.usage().cached_bytes * 1.01 + CONTENTS * MIB
+        cache.close()
+    assert checked > 0
+
+
+def test_a_failed_sync_forgets_what_it_was_for(
+    path: Path, cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failed sync may have lost counts as absent, though the next sync succeeds."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 4)
+    content.flush()
+    write(content, 4, 8)
+
+    def fail() -> None:
+        raise CacheUnusable("the disk fails")
+
+    monkeypatch.setattr(content._file, "sync", fail)
+    with pytest.raises(CacheUnusable):
+        content.flush()
+    monkeypatch.undo()
+    content.flush()
+    assert present_blocks(content) == {0, 1, 2, 3}
+    assert cache.usage().cached_bytes == 4 * 131072
+    content.close()
+
+
+def test_an_index_that_fails_is_tried_again(cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the index could not take is taken by the next flush, and read meanwhile."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 4)
+
+    def fail(*_: object) -> None:
+        raise CacheUnusable("the index fails")
+
+    monkeypatch.setattr(cache.index, "save_content", fail)
+    with pytest.raises(CacheUnusable):
+        content.flush()
+    with pytest.raises(CacheUnusable):
+        content.forget_blocks([1])
+    monkeypatch.undo()
+    assert content.check_block(0)
+    assert content.has_changes
+    content.flush()
+    content.close()
+    again = cache.content(key_of(1, CONTENT_BYTES))
+    assert present_blocks(again) == {0, 2, 3}
+    again.close()
+
+
+def test_a_failed_write_leaves_nothing_behind(
+    path: Path, cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails for good is not present and not counted; one that fits after eviction succeeds."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write_on_disk = content._file.write
+    attempts: list[int] = []
+
+    def full_once(data: memoryview, offset: int) -> None:
+        attempts.append(offset)
+        if len(attempts) == 1:
+            write_on_disk(data[:1000], offset)
+            raise CacheFull("the disk is full")
+        write_on_disk(data, offset)
+
+    def broken(data: memoryview, offset: int) -> None:
+        raise CacheUnusable("the disk fails")
+
+    monkeypatch.setattr(content._file, "write", full_once)
+    write(content, 8, 16)
+    monkeypatch.setattr(content._file, "write", broken)
+    with pytest.raises(CacheUnusable):
+        write(content, 16, 24)
+    monkeypatch.undo()
+    assert len(attempts) == 2
+    assert present_blocks(content) == set(range(8, 16))
+    assert cache.usage().cached_bytes == MIB
+    assert all(content.check_block(block) for block in range(8, 16))
+    content.close()
+    assert content_file(path, content.name).stat().st_blocks * 512 == MIB
+
+
+def test_a_block_written_during_a_sync_is_not_claimed_by_it(
+    path: Path, cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was written before the sync began is in the index after it, forgotten blocks left out."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 4)
+    sync = content._file.sync
+
+    def sync_with_company() -> None:
+        write(content, 3, 6)
+        content.forget_blocks([0])
+        sync()
+
+    monkeypatch.setattr(content._file, "sync", sync_with_company)
+    assert content.flush() == 2
+    monkeypatch.undo()
+    claimed = cache.index.load_segments(content.name)
+    assert claimed[0].present == (0b0110).to_bytes(8, "little")
+    assert present_blocks(content) == {1, 2, 3, 4, 5}
+    assert content.flush() == 3
+    content.close()
+
+
+def test_close_survives_a_failing_disk(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A content that cannot be made durable is closed all the same, and the log says what it means."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write_all(content)
+
+    def fail() -> None:
+        raise CacheUnusable("the disk fails")
+
+    monkeypatch.setattr(content._file, "sync", fail)
+    content.close()
+    assert "has to be fetched again" in caplog.text
+    assert cache.usage().cached_bytes == 0
+    again = cache.content(key_of(1, CONTENT_BYTES))
+    assert again is not content
+    assert not present_blocks(again)
+    again.close()
