@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from imagefs.emulator.account import Account
 from imagefs.emulator.actions import Actions
@@ -63,12 +63,12 @@ class Emulator:
         self._tls = _tls_context(tls)
         self._clock = clock
         self._port = port
-        self._lock_fd = _locked(data_dir)
+        self._lock_file = _locked(data_dir)
         try:
             self._key = _kept_key(self.credentials_file, api_id, api_key)
             self._account = Account(data_dir, clock)
         except (OSError, ValueError, sqlite3.Error) as error:
-            os.close(self._lock_fd)
+            self._lock_file.close()
             raise EmulatorError(f"The data directory {data_dir} cannot be used: {error}.") from error
         self._closing = Event()
         self._server: Server | None = None
@@ -124,10 +124,10 @@ class Emulator:
             self._server = None
 
     def close(self) -> None:
-        """Stop, and let go of the data directory."""
+        """Stop, and let go of the data directory; a second time does nothing."""
         self.stop()
         self._account.close()
-        os.close(self._lock_fd)
+        self._lock_file.close()
 
     def __enter__(self) -> Self:
         try:
@@ -241,19 +241,19 @@ def _tls_context(tls: tuple[Path, Path] | None) -> ssl.SSLContext | None:
     return context
 
 
-def _locked(data_dir: Path) -> int:
-    """A descriptor that holds the lock of *data_dir*, which is created where it is missing."""
+def _locked(data_dir: Path) -> BinaryIO:
+    """A file that, while it is open, holds the lock of *data_dir*, which is created where it is missing."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_file = (data_dir / "lock").open("wb")
     except OSError as error:
         raise EmulatorError(f"The data directory {data_dir} cannot be used: {error.strerror}.") from error
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(lock_fd)
+        lock_file.close()
         raise EmulatorError(f"Another emulator is using the data directory {data_dir}.") from error
-    return lock_fd
+    return lock_file
 
 
 def _kept_key(path: Path, api_id: str | None, api_key: str | None) -> ApiKey:
