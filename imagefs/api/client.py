@@ -122,7 +122,8 @@ class ServiceClient:
         not honour ranges, the body starts at 0 and holds everything. Raises `TransferBroken` as well, where
         the answer is not the content.
         """
-        if not 0 <= start <= (size_bytes if end is None else end) <= size_bytes or start == end:
+        everything = start == 0 and end is None
+        if not everything and not 0 <= start < (size_bytes if end is None else end) <= size_bytes:
             raise ValueError(f"no bytes of {size_bytes} from {start} to {end}")
         wanted = Wanted(
             subject=f"content of image {image_id}",

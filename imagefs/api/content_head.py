@@ -73,7 +73,7 @@ def judge_head(exchange: Exchange, wanted: Wanted, verdicts: Verdicts) -> Conten
     if exchange.status == 416:
         raise TransferBroken(f"{wanted.subject}: the range from {wanted.start} to {wanted.stop} is refused")
     if exchange.status not in (200, 206):
-        body = _excerpt(exchange)
+        body = _excerpt(exchange, wanted)
         error = verdicts.of_status(wanted.subject, exchange.status, exchange.headers, body)
         raise error or TransferBroken(
             f"{wanted.subject}: the service answers {exchange.status} without content"
@@ -88,7 +88,7 @@ def judge_head(exchange: Exchange, wanted: Wanted, verdicts: Verdicts) -> Conten
         start, end = wanted.start, wanted.stop
     length = _announced_bytes(exchange, wanted)
     if length is not None and length != end - start:
-        body = _excerpt(exchange)
+        body = _excerpt(exchange, wanted)
         raise verdicts.in_body(wanted.subject, body, exchange.headers) or TransferBroken(
             f"{wanted.subject}: the service announces {length} bytes in place of {end - start}"
             f"{text_of(body, verdicts)}"
@@ -133,10 +133,10 @@ def _announced_bytes(exchange: Exchange, wanted: Wanted) -> int | None:
     return int(length)
 
 
-def _excerpt(exchange: Exchange) -> bytes:
+def _excerpt(exchange: Exchange, wanted: Wanted) -> bytes:
     """The first bytes of an answer that is not content, as far as they arrive."""
     try:
-        exchange.renew(LAST_WAIT_S)
+        exchange.renew(min(LAST_WAIT_S, wanted.stall_s))
         return exchange.read(REFUSAL_BYTES)
     except TRANSPORT_ERRORS:
         return b""

@@ -65,8 +65,11 @@ class Exchange:
         return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
 
     def renew(self, budget_s: float) -> None:
-        """Give all that is received from now on a budget of *budget_s* seconds."""
-        if self.connection.wire is not None:
+        """Give all that is received from now on a budget of *budget_s* seconds.
+
+        A body that was read to its end has given its connection back, which is another's by now.
+        """
+        if self.connection.wire is not None and not self.raw.closed:
             self.connection.wire.settimeout(budget_s)
 
     def read(self, max_bytes: int) -> bytes:

@@ -1,0 +1,181 @@
+"""Every call ends, whatever the other side does: these tests let real time pass, but little of it."""
+
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+from api_peer import CREDENTIALS, answers, head, sends, trickles
+
+from imagefs import errors
+from imagefs.api import Limits, ServiceClient
+from imagefs.api.sockets import dial
+
+LISTED = {"images": [], "success": "yes"}
+
+SHORT = Limits(read_deadline_s=0.15, change_deadline_s=0.15, rate_window_s=0.1)
+
+
+@pytest.fixture
+def hasty(peer):
+    """A client on real time that gives up after 150 ms."""
+    client = ServiceClient(CREDENTIALS, peer.url, limits=SHORT)
+    yield client
+    client.close()
+
+
+def silent(conn, _request):
+    """A service that takes the request and never says a word."""
+
+
+@pytest.fixture(
+    params=[
+        lambda peer: silent,
+        lambda peer: trickles(peer, b"", head(200, X_Padding="x" * 5000)),
+        lambda peer: trickles(
+            peer, b"HTTP/1.1 100 Continue\r\n\r\n" * 20, b"HTTP/1.1 100 Continue\r\n\r\n" * 200
+        ),
+        lambda peer: trickles(peer, head(200, Content_Length=5000), b"{" * 5000),
+        lambda peer: trickles(peer, head(200, Transfer_Encoding="chunked"), b"1\r\n{\r\n" * 5000),
+        lambda peer: trickles(peer, head(200, Connection="close"), b" " * 5000),
+        lambda peer: sends(head(200, Content_Length=50) + b"{"),
+    ],
+    ids=["silent", "head", "100s", "body", "chunks", "until close", "cut"],
+)
+def slow(request, peer):
+    """A service that never gets to the end of its answer."""
+    peer.script(request.param(peer))
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_slow_answer_ends_a_read_at_its_deadline(hasty):
+    """Bytes that keep trickling in do not extend it."""
+    began_s = time.monotonic()
+    with pytest.raises(errors.Unreachable, match="in time"):
+        hasty.list_images()
+    assert 0.1 < time.monotonic() - began_s < 5
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_slow_answer_ends_a_change_at_its_deadline(hasty):
+    """The change was sent, so it may have been carried out."""
+    with pytest.raises(errors.AnswerLost):
+        hasty.delete_image("1", deadline_s=0.1)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_slow_answer_ends_the_opening_of_content(hasty):
+    """The same holds for content, up to its first bytes."""
+    with pytest.raises((errors.Unreachable, errors.TransferBroken, errors.TransferStalled)):
+        hasty.retrieve("1", 10_000, stall_s=0.05, deadline_s=0.15).read_some(10)
+
+
+def test_a_silent_connection_leaves_time_for_another(peer):
+    """One attempt takes only a part of the deadline."""
+    limits = Limits(attempt_s=0.05, backoff_first_s=0.001)
+    client = ServiceClient(CREDENTIALS, peer.url, limits=limits)
+    peer.script(silent, answers(LISTED))
+    assert client.list_images().images == ()
+    client.close()
+
+
+def test_a_service_that_accepts_no_connection_ends_a_call():
+    """A full backlog leaves the handshake of TCP unanswered."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        client = ServiceClient(CREDENTIALS, f"http://127.0.0.1:{listener.getsockname()[1]}/", limits=SHORT)
+        with pytest.raises(errors.Unreachable) as caught:
+            client.delete_image("1")
+        assert not caught.value.maybe_done
+        client.close()
+
+
+def test_a_name_lookup_that_hangs_ends():
+    """The resolver knows no timeout, so that it is waited for on a thread of its own."""
+    asked = threading.Event()
+
+    def resolver(*_args):
+        asked.wait(5)
+        return []
+
+    with pytest.raises(TimeoutError, match="name lookup"):
+        dial("example.com", 443, 0.05, resolver=resolver)
+    asked.set()
+
+
+def test_the_addresses_of_a_host_are_tried_in_turn(peer):
+    """A dead address costs nothing but time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dead = listener.getsockname()
+
+    def resolver(*_args):
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            for address in (dead, ("127.0.0.1", peer.port))
+        ]
+
+    dial("example.com", 443, 5, resolver=resolver).close()
+
+
+def test_a_name_that_is_not_known_is_unreachable(clock):
+    """With the resolver's reason, and tried again, since the network may only be down."""
+    client = ServiceClient(CREDENTIALS, "https://no-such-host.invalid/", clock=clock)
+    with pytest.raises(errors.Unreachable, match="cannot be reached") as caught:
+        client.list_images(deadline_s=1)
+    assert not isinstance(caught.value, errors.TlsFailure)
+    assert clock.slept_s
+    client.close()
+
+
+def test_a_name_that_cannot_be_one_is_unreachable(clock):
+    """The resolver's codec raises an error of its own for a label that is too long."""
+    client = ServiceClient(CREDENTIALS, f"https://{'a' * 70}.invalid/", clock=clock)
+    with pytest.raises(errors.Unreachable):
+        client.delete_image("1", deadline_s=1)
+    client.close()
+
+
+def test_a_tls_handshake_that_hangs_ends(peer):
+    """The budget for connecting bounds the handshake as well."""
+    peer.script(silent)
+    url = peer.url.replace("http:", "https:")
+    client = ServiceClient(CREDENTIALS, url, limits=SHORT)
+    with pytest.raises(errors.Unreachable, match="in time") as caught:
+        client.delete_image("1")
+    assert not isinstance(caught.value, errors.TlsFailure)
+    assert not caught.value.maybe_done
+    client.close()
+
+
+def test_a_budget_is_shared_by_all_operations(peer):
+    """A socket's timeout does not begin anew with each receive."""
+    left, right = socket.socketpair()
+    with left, right:
+        sock = dial("127.0.0.1", peer.port, 5)
+        sock.settimeout(0.05)
+        time.sleep(0.01)
+        assert sock.gettimeout() < 0.045
+        with pytest.raises(TimeoutError):
+            while True:
+                sock.recv(1)
+        with pytest.raises(TimeoutError):
+            sock.recv_into(bytearray(1))
+        with pytest.raises(TimeoutError):
+            sock.sendall(b"x")
+        with pytest.raises(TimeoutError):
+            sock.send(b"x")
+        sock.settimeout(None)
+        assert sock.gettimeout() is None
+        sock.close()
+
+
+def test_tls_sockets_have_budgets():
+    """The TLS context makes them."""
+    from imagefs.api.transport import tls_context
+
+    assert tls_context().sslsocket_class.settimeout is not ssl.SSLSocket.settimeout
