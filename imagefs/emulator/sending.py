@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from http.client import responses
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
@@ -89,7 +89,10 @@ class Sender:
         position = 0
         for segment in answer.body:
             start = 0
-            while start < length_of(segment) and not self.closing.is_set():
+            while start < length_of(segment):
+                if self.closing.is_set():
+                    # Not a return: the last chunk would make what was sent look complete.
+                    raise ConnectionAbortedError("the emulator stops")
                 rate = self.rate()
                 trickling = answer.ending is Ending.TRICKLE and position >= answer.cut_after_bytes
                 if trickling:
@@ -149,7 +152,7 @@ class Sender:
 def head_of(answer: Answer, *, date: str, keep_alive: bool) -> bytes:
     """The status line and headers of *answer*."""
     status_line = (
-        answer.status_line or f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()
+        answer.status_line or f"HTTP/1.1 {answer.status} {responses.get(answer.status, 'Unknown')}".encode()
     )
     headers = [("Date", date), ("Server", "imagefs-emulator"), *answer.headers]
     if answer.framing == "chunked":

@@ -54,6 +54,7 @@ def test_it_can_be_stopped_and_started_on_its_port(client: Any, service: Any) ->
     """As an outage: connections are cut and refused, then all goes on at the same address."""
     url = service.api_url
     service.add_synthetic("big", "toronto", 8 << 20)
+    service.switches.framing = "chunked"
     service.switches.rate_bytes_per_s = 1 << 20
     running = client.post("retrieve", image_id=service.images()[0].image_id)
     service.stop()
