@@ -92,6 +92,7 @@ class Peer:
 
 
 def read_request(reader) -> Request | None:
+    """The next request of a connection, or None at its end."""
     line = reader.readline()
     if not line:
         return None
@@ -182,6 +183,7 @@ class FakeClock:
 
 @contextmanager
 def serving(peer: Peer) -> Iterator[Peer]:
+    """*peer*, closed at the end."""
     try:
         yield peer
     finally:

@@ -25,12 +25,14 @@ def _own_environment(monkeypatch):
 
 @pytest.fixture
 def peer():
+    """A service without TLS."""
     with serving(Peer()) as a_peer:
         yield a_peer
 
 
 @pytest.fixture
 def clock():
+    """Time that only a sleep moves."""
     return FakeClock()
 
 
@@ -52,4 +54,5 @@ def connect(peer, clock):
 
 @pytest.fixture
 def client(connect):
+    """A client of the peer."""
     return connect()

@@ -3,11 +3,12 @@
 import threading
 
 import pytest
-from api_peer import answers, chunked, head, sends, sends_and_closes, sends_and_resets, trickles
+from api_peer import CREDENTIALS, answers, chunked, head, sends, sends_and_closes, sends_and_resets, trickles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagefs import errors
+from imagefs.api import Limits, ServiceClient
 
 CONTENT = bytes(range(256)) * 1024
 SIZE = len(CONTENT)
@@ -220,10 +221,6 @@ def test_silence_is_a_stall(peer, client):
 @pytest.mark.parametrize("framing", [{"Content_Length": SIZE}, {"Transfer_Encoding": "chunked"}])
 def test_a_trickle_is_a_stall(peer, framing):
     """A byte now and then never trips the wait for the next one."""
-    from api_peer import CREDENTIALS
-
-    from imagefs.api import Limits, ServiceClient
-
     start = head(200, **framing) + (b"" if "Content_Length" in framing else b"40000\r\n")
     peer.script(trickles(peer, start, b"x" * 10_000, every_s=0.002))
     limits = Limits(rate_window_s=0.05, least_rate=100_000)
