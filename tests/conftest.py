@@ -1,0 +1,86 @@
+"""What all tests share: a home directory of their own, and what becomes of a skipped test.
+
+A test that needs what this machine may lack carries a marker of :data:`IMPOSSIBLE`. Where the environment says
+``CI=true``, these are the only reasons to skip: any other skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+import pytest
+
+
+def _lacks_loop_devices() -> bool:
+    return not os.access("/dev/loop-control", os.R_OK | os.W_OK)
+
+
+IMPOSSIBLE: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
+    "root": ("only root can mount other file systems and become another user", lambda: os.geteuid() != 0),
+    "loop_device": ("this machine gives out no loop devices", _lacks_loop_devices),
+}
+"""Marker: why a test that carries it cannot run, and whether that is so here."""
+
+FOREIGN_SETTINGS: Final = (
+    "IMAGEFS_API_URL",
+    "LUNANODE_API_ID",
+    "LUNANODE_API_KEY",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
+"""What the person who runs the tests may have set for programs, and no test may depend on."""
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known."""
+    for marker, (reason, _) in IMPOSSIBLE.items():
+        config.addinivalue_line("markers", f"{marker}: skipped where {reason}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is impossible here."""
+    for marker, (reason, is_so) in IMPOSSIBLE.items():
+        if item.get_closest_marker(marker) and is_so():
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """In CI, an avoidable skip of a test is a failure."""
+    return _strict((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """In CI, an avoidable skip of a whole module is a failure."""
+    return _strict((yield))
+
+
+def _strict(report: Report) -> Report:
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if reason.removeprefix("Skipped: ") not in {reason for reason, _ in IMPOSSIBLE.values()}:
+            report.outcome = "failed"
+            report.longrepr = f"Nothing that could run is skipped in CI. {reason}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from or lands in the home directory of the person who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        for name in FOREIGN_SETTINGS:
+            patch.delenv(name, raising=False)
+        yield
