@@ -131,63 +131,41 @@ class StoredContent:
         try:
             self._file.write(data, offset)
         except CacheFull:
-            if (
-                new_bytes == data.nbytes
-            ):  # what was written of it is claimed by nobody, and the index needs space
+            if new_bytes == data.nbytes:  # nobody claims what was written of it, and the index needs space
                 self._file.free(offset, offset + data.nbytes)
             self._space.evict(data.nbytes)
             self._file.write(data, offset)
 
-    def read(self, offset: int, length: int) -> bytes:
-        """*length* bytes at *offset*, as they are in the file, not compared with any sum.
+    def read(self, offset: int, length: int) -> bytearray:
+        """*length* bytes at *offset*; otherwise as `read_into`."""
+        found = bytearray(length)
+        self.read_into(offset, memoryview(found))
+        return found
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill *buffer* from *offset* with what is in the file, not compared with any sum.
 
         Raises:
             CacheUnusable: the disk fails, or not all of the blocks are present (any more).
 
         """
-        first, end = self._blocks_of(offset, length)
-        while True:
-            generation = self._blocks.generation
-            if not self._blocks.has(first, end):
-                raise CacheUnusable(
-                    f"bytes {offset} to {offset + length} of {self.name} are not in the cache"
-                )
-            found = self._file.read(offset, length)
-            if len(found) != length:
-                raise CacheUnusable(f"the cache file {self.name} is shorter than it should be")
-            if generation == self._blocks.generation:
-                return found
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """As `read`, into *buffer*, whose length says how much."""
         first, end = self._blocks_of(offset, len(buffer))
         while True:
             generation = self._blocks.generation
             if not self._blocks.has(first, end):
-                raise CacheUnusable(
-                    f"bytes {offset} to {offset + len(buffer)} of {self.name} are not in the cache"
-                )
+                raise CacheUnusable(f"blocks {first} to {end - 1} of {self.name} are not in the cache")
             if self._file.read_into(offset, buffer) != len(buffer):
                 raise CacheUnusable(f"the cache file {self.name} is shorter than it should be")
             if generation == self._blocks.generation:
                 return
 
     def read_now_into(self, offset: int, buffer: memoryview) -> bool:
-        """As `read_into`, but only out of the page cache: False where it would block, fail, or is not present."""
+        """As `read_into`, out of the page cache: False where it would block, fail, or not all is present."""
         first, end = self._blocks_of(offset, len(buffer))
         generation = self._blocks.generation
         if not self._blocks.has(first, end):
             return False
         return self._file.read_now_into(offset, buffer) and generation == self._blocks.generation
-
-    def read_nowait(self, offset: int, length: int) -> bytes | None:
-        """As `read`, but out of the page cache: None where it would block, fail, or not all is present."""
-        first, end = self._blocks_of(offset, length)
-        generation = self._blocks.generation
-        if not self._blocks.has(first, end):
-            return None
-        found = self._file.read_nowait(offset, length)
-        return found if generation == self._blocks.generation else None
 
     def _blocks_of(self, offset: int, length: int) -> tuple[int, int]:
         if offset < 0 or length < 0 or offset + length > self.size_bytes:
@@ -339,12 +317,17 @@ class StoredContent:
         """Whether something was written and not flushed."""
         return self._blocks.has_changes
 
-    def settle(self) -> None:
-        """Bring file and index to rest before closing, called by `CacheDirectory`; failures are logged."""
+    def settle(self) -> bool:
+        """Bring file and index to rest before closing; False where that failed, which is logged.
+
+        Called by `CacheDirectory`.
+        """
         try:
             self._flush(self._blocks.take_touched())
         except StoreError as error:
             _log.warning("part of %s has to be fetched again: %s", self.name, error)
+            return False
+        return True
 
     def close_file(self) -> None:
         """Close the file and remove it if no sum of it is known; called by `CacheDirectory`."""

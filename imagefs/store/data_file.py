@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from contextlib import ExitStack
 from typing import Final
 
-from imagefs.store.files import open_file, store_error
+from imagefs.store.files import open_file, store_errors
 
 _PUNCH_HOLE: Final = 0x02 | 0x01
 """FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)."""
@@ -51,41 +52,29 @@ class DataFile:
         """Open or create *name* in the directory *parent*, *size_bytes* long without using space."""
         self._name = name
         self.size_bytes = size_bytes
-        self._parent = os.dup(parent)
-        try:
+        with ExitStack() as descriptors, store_errors(f"making the cache file {name} failed"):
+            self._parent = os.dup(parent)
+            descriptors.callback(os.close, self._parent)
             self._descriptor = open_file(self._parent, name)
-        except BaseException:
-            os.close(self._parent)
-            raise
-        try:
-            self._resize_if_needed()
-        except BaseException:
-            self.close()
-            raise
+            descriptors.callback(os.close, self._descriptor)
+            found_bytes = os.fstat(self._descriptor).st_size
+            self.is_fresh = found_bytes != size_bytes or not found_bytes
+            if self.is_fresh:
+                self._empty()
+            self._descriptors = descriptors.pop_all()
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of *data* at *offset*."""
-        try:
+        with store_errors(f"writing the cache file {self._name} failed"):
             while data:
                 written = os.pwrite(self._descriptor, data, offset)
                 data = data[written:]
                 offset += written
-        except OSError as error:
-            raise store_error(error, f"writing the cache file {self._name} failed") from error
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Up to *length* bytes at *offset*; fewer only at the end of the file."""
-        try:
-            return os.pread(self._descriptor, length, offset)
-        except OSError as error:
-            raise store_error(error, f"reading the cache file {self._name} failed") from error
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill *buffer* from *offset*: how many bytes; fewer than asked only at the end of the file."""
-        try:
+        with store_errors(f"reading the cache file {self._name} failed"):
             return os.preadv(self._descriptor, [buffer], offset)
-        except OSError as error:
-            raise store_error(error, f"reading the cache file {self._name} failed") from error
 
     def read_now_into(self, offset: int, buffer: memoryview) -> bool:
         """Fill *buffer* out of the page cache; False where that blocks or fails (preadv2(2))."""
@@ -94,59 +83,38 @@ class DataFile:
         except OSError:
             return False  # EAGAIN, or not supported: the caller reads in a thread, and sees any error there
 
-    def read_nowait(self, offset: int, length: int) -> bytes | None:
-        """*length* bytes at *offset* out of the page cache, or None if that blocks or fails (preadv2(2))."""
-        buffer = bytearray(length)
-        try:
-            arrived = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
-        except OSError:
-            return None  # EAGAIN, or not supported: the caller reads in a thread, and sees any error there
-        return bytes(buffer) if arrived == length else None
-
     def sync(self) -> None:
         """Make what was written, and the file's size, durable (fdatasync(2))."""
-        try:
+        with store_errors(f"making the cache file {self._name} durable failed"):
             os.fdatasync(self._descriptor)
-        except OSError as error:
-            raise store_error(error, f"making the cache file {self._name} durable failed") from error
 
     def sync_entry(self) -> None:
         """Make the file's entry in its directory durable (fsync(2), notes on directories)."""
-        try:
+        with store_errors(f"making the cache file {self._name} durable failed"):
             os.fsync(self._parent)
-        except OSError as error:
-            raise store_error(error, f"making the cache file {self._name} durable failed") from error
 
     def free(self, start: int, end: int) -> None:
         """Give the space of [start, end) back; of less than the whole file only where the file system can."""
-        try:
+        with store_errors(f"freeing space of the cache file {self._name} failed"):
             if (start, end) == (0, self.size_bytes):
-                os.ftruncate(self._descriptor, 0)
-                os.ftruncate(self._descriptor, self.size_bytes)
-            else:
+                self._empty()
+                return
+            try:
                 punch_hole(self._descriptor, start, end)
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise store_error(error, f"freeing space of the cache file {self._name} failed") from error
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
 
     def remove(self) -> None:
         """Unlink the file; it stays readable until closed."""
-        try:
+        with store_errors(f"removing the cache file {self._name} failed"):
             os.unlink(self._name, dir_fd=self._parent)
-        except OSError as error:
-            raise store_error(error, f"removing the cache file {self._name} failed") from error
 
     def close(self) -> None:
         """Close the file; what is not synced may be lost with the power."""
-        os.close(self._descriptor)
-        os.close(self._parent)
+        self._descriptors.close()
 
-    def _resize_if_needed(self) -> None:
-        try:
-            found_bytes = os.fstat(self._descriptor).st_size
-            self.is_fresh = found_bytes != self.size_bytes or not found_bytes
-            if self.is_fresh:
-                os.ftruncate(self._descriptor, 0)
-                os.ftruncate(self._descriptor, self.size_bytes)
-        except OSError as error:
-            raise store_error(error, f"making the cache file {self._name} failed") from error
+    def _empty(self) -> None:
+        """Give all space back; the size stays."""
+        os.ftruncate(self._descriptor, 0)
+        os.ftruncate(self._descriptor, self.size_bytes)

@@ -84,9 +84,7 @@ class Database:
             raise CacheUnusable(
                 "the cache's index was made by a newer version of imagefs; use another directory"
             )
-        self._connection.execute(
-            "BEGIN IMMEDIATE"
-        )  # where the file could not be written, that is found out now
+        self._connection.execute("BEGIN")
         migrate(self._connection, version if tables else 0)
         self._connection.execute("COMMIT")
         if _shape(self._connection) != _expected_shape():
@@ -133,9 +131,10 @@ class Database:
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the tables from *version* to the newest."""
-    if version == VERSION:
-        return
+    """Bring the tables from *version* to the newest.
+
+    The version is written in any case, so that a file that cannot be written is noticed here.
+    """
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)

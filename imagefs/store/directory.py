@@ -27,7 +27,7 @@ from imagefs.store.block_map import BlockMap
 from imagefs.store.blocks import block_count, segment_blocks
 from imagefs.store.content_file import StoredContent
 from imagefs.store.data_file import DataFile, punches_holes
-from imagefs.store.files import open_root, open_subdirectory
+from imagefs.store.files import open_root, open_subdirectory, store_errors
 from imagefs.store.index import ContentRecord, Index
 from imagefs.store.layout import content_name, content_path
 from imagefs.store.lock import acquire_lock
@@ -103,7 +103,7 @@ class CacheDirectory:
             CacheFull: there is no space for its index.
 
         """
-        with ExitStack() as resources:
+        with store_errors(f"the cache directory {path} cannot be used"), ExitStack() as resources:
             root = open_root(path)
             resources.callback(os.close, root)
             lock = acquire_lock(root, path, owner)
@@ -156,21 +156,23 @@ class CacheDirectory:
         return StoredContent(record, blocks, file, self.index, self._space, self._clock, self._close_content)
 
     def _close_content(self, stored: StoredContent) -> None:
-        """Take back one reference; the last one settles the content, outside the lock, and closes it."""
-        settled = False
+        """Take back one reference; the last one settles the content, outside the lock, and closes it.
+
+        While it settles, others may open the content, write and close it: then it is settled again.
+        """
+        may_close = False
         while True:
             with self._lock:
                 opened = self._open.get(stored.name)
                 if opened is None or opened.stored is not stored:
                     return
-                if opened.references > 1 or (settled and not stored.has_changes):
+                if opened.references > 1 or may_close:
                     opened.references -= 1
                     if not opened.references:
                         del self._open[stored.name]
                         stored.close_file()
                     return
-            stored.settle()
-            settled = True
+            may_close = not stored.settle() or not stored.has_changes
 
     def cached_bytes(self, key: ContentKey) -> int:
         """How many bytes of the content of *key* are in the cache."""
@@ -232,7 +234,8 @@ class CacheDirectory:
 
     def _free_bytes(self) -> int:
         """The free space of the disk that we may use (fstatvfs(3))."""
-        status = os.fstatvfs(self._contents)
+        with store_errors("the free space of the cache's disk cannot be told"):
+            status = os.fstatvfs(self._contents)
         return status.f_bavail * status.f_frsize
 
     def close(self) -> None:

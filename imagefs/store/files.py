@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,15 @@ def store_error(error: OSError, subject: str) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return CacheFull(f"{subject}: {error.strerror}")
     return CacheUnusable(f"{subject}: {error.strerror}")
+
+
+@contextmanager
+def store_errors(subject: str) -> Iterator[None]:
+    """Raise any `OSError` of the block as `store_error` does."""
+    try:
+        yield
+    except OSError as error:
+        raise store_error(error, subject) from error
 
 
 def open_root(path: Path) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import resource
 import subprocess
 import sys
 import threading
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 from store_cases import MIB, content_file, key_of, open_cache, present_blocks, write, write_all
 
-from imagefs.errors import CacheFull, CacheUnusable
+from imagefs.errors import CacheFull, CacheUnusable, StoreError
 from imagefs.store.directory import CacheDirectory
 
 ROUNDS = 24
@@ -19,7 +22,10 @@ CONTENTS = 3
 CONTENT_BYTES = 12 * MIB + 17
 
 WORKER = """
+import contextlib
+import os
 import random
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -201,7 +207,59 @@ def test_close_survives_a_failing_disk(
     content.close()
     assert "has to be fetched again" in caplog.text
     assert cache.usage().cached_bytes == 0
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 4)
+
+    def fail_to_save(*_: object) -> None:
+        raise CacheFull("the index has no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.index, "save_content", fail_to_save)
+        content.close()
     again = cache.content(key_of(1, CONTENT_BYTES))
     assert again is not content
     assert not present_blocks(again)
     again.close()
+
+
+def test_a_content_opened_while_it_settles_stays_open(
+    path: Path, cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens a content while its last user closes it has the same one, and loses nothing of it."""
+    key = key_of(1, CONTENT_BYTES)
+    content = cache.content(key)
+    write(content, 0, 4)
+    sync = content._file.sync
+    opened = []
+
+    def sync_while_opened() -> None:
+        if not opened:
+            opened.append(cache.content(key))
+        sync()
+
+    monkeypatch.setattr(content._file, "sync", sync_while_opened)
+    content.close()
+    assert opened == [content]
+    write(content, 4, 8)
+    content.close()
+    again = cache.content(key)
+    assert again is not content
+    assert present_blocks(again) == set(range(8))
+    again.close()
+
+
+def test_descriptors_run_out(path: Path, cache: CacheDirectory) -> None:
+    """Without file descriptors opening a content fails in the store's terms, leaks none, and works again later."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(os.listdir("/proc/self/fd"))
+    for spare in range(4):
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + spare, before[1])
+        )
+        try:
+            with contextlib.suppress(StoreError):
+                cache.content(key_of(spare, MIB)).close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert len(os.listdir("/proc/self/fd")) == in_use
+    cache.content(key_of(1, MIB)).close()
