@@ -102,7 +102,7 @@ class Content:
         self._blocks = Blocks(stored, image_id)
         self._fetcher = Fetcher(service, self._blocks, self._map, self)
         self._fetcher.add_source(image_id)
-        self._hasher = Hasher(self.total, self._read_run)
+        self._hasher = Hasher(self.total, self._read_for_hash)
         self._readers: set[Reader] = set()
         self._waiters: set[_Waiter] = set()
         self._checks = 0
@@ -384,11 +384,11 @@ class Content:
         else:
             self._found_wrong(hasher.hexdigest())
 
-    def _read_run(self, first: int, count: int) -> memoryview | None:
+    def _read_for_hash(self, first: int, count: int, buffer: memoryview) -> memoryview | None:
         """Whole blocks for the hasher, in its thread."""
-        end = min((first + count) * BLOCK_BYTES, self.size_bytes)
-        buffer = memoryview(bytearray(end - first * BLOCK_BYTES))
-        return None if self._blocks.read(first * BLOCK_BYTES, buffer) else buffer
+        start = first * BLOCK_BYTES
+        part = buffer[: min(count * BLOCK_BYTES, self.size_bytes - start)]
+        return None if self._blocks.read(start, part) else part
 
     async def _found_right(self) -> None:
         self.proved = True
@@ -436,7 +436,7 @@ class Content:
         self._map.set(0, self.total, ABSENT)
         self.proved = False
         self._delivered = bytearray(self.total)
-        self._hasher = Hasher(self.total, self._read_run)
+        self._hasher = Hasher(self.total, self._read_for_hash)
         self._blocks.expect(delivered_sums)
         self._fetcher.halted = False
         self.plan()

@@ -9,22 +9,28 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-READ_BLOCKS: Final = 4
-"""How many blocks are read at once: small enough to stay in the processor's cache between reading and hashing."""
+from imagefs.store.blocks import BLOCK_BYTES
+
+READ_BLOCKS: Final = 16
+"""How many blocks are read at once. Hashing them takes a few milliseconds without the interpreter's lock, so that the
+wait for it in between does not count."""
 
 
 class Hasher:
     """MD5 of blocks ``[0, position)``; ``frontier`` is the first block that may not be hashed yet.
 
-    ``read_run(first, count)`` gives the bytes of whole blocks, or None where one of them cannot be had.
+    ``read_into(first, count, buffer)`` fills the start of *buffer* with whole blocks and returns that part, or None
+    where one of them cannot be had.
     """
 
-    def __init__(self, block_total: int, read_run: Callable[[int, int], memoryview | None]) -> None:
+    def __init__(
+        self, block_total: int, read_into: Callable[[int, int, memoryview], memoryview | None]
+    ) -> None:
         self.position = 0
         self.frontier = 0
         self.running = False
         self._block_total = block_total
-        self._read_run = read_run
+        self._read_into = read_into
         self._md5 = hashlib.md5(usedforsecurity=False)
 
     @property
@@ -38,9 +44,10 @@ class Hasher:
 
     def advance(self) -> int | None:
         """Hash on to the frontier, which may move meanwhile. Returns a block that could not be read, if any."""
+        buffer = memoryview(bytearray(min(READ_BLOCKS, self._block_total) * BLOCK_BYTES))
         while self.position < (frontier := self.frontier):
             count = min(READ_BLOCKS, frontier - self.position)
-            run = self._read_run(self.position, count)
+            run = self._read_into(self.position, count, buffer)
             if run is None:
                 return self.position
             self._md5.update(run)

@@ -1,0 +1,34 @@
+"""The times and tries of the content room; chosen by the application, the same for a whole mount."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSettings:
+    """How long readers and transfers are patient, and how often something is tried."""
+
+    reader_deadline_s: float = 60.0
+    """A reader waits no longer than this without the content making progress."""
+
+    wrong_for_s: float = 30.0
+    """How long content that was wrong twice is refused without fetching it again."""
+
+    paused_s: float = 30.0
+    """How long a stream that nobody needs is kept open. Without Range, giving it up means starting over."""
+
+    answer_tries: int = 4
+    """How often in a row a transfer may break off, or be no content at all, without bringing anything new."""
+
+    backoff_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+    """The pauses after the first failure, the second, and so on, of which up to a half is taken off at random."""
+
+    retry_after_most_s: float = 30.0
+    """The longest pause that the service's Retry-After is followed for."""
+
+    flush_every_s: float = 5.0
+    """How often what arrived is made durable."""
+
+    idle_contents: int = 16
+    """How many contents that nobody reads stay open, so that the next reader finds them warm."""
