@@ -113,6 +113,7 @@ class DataFile:
     def close(self) -> None:
         """Close the file; what is not synced may be lost with the power."""
         self._descriptors.close()
+        self._descriptor = self._parent = -1  # so that a late call fails, and does not meet another file
 
     def _empty(self) -> None:
         """Give all space back; the size stays."""

@@ -191,18 +191,27 @@ class CacheDirectory:
         return self._space.make_room(wanted_bytes)
 
     def _evict(self, wanted_bytes: int) -> int:
+        """Evict *wanted_bytes*, or what there is: how many bytes were freed."""
         freed = 0
-        try:
-            for freed_bytes in self._evictions(wanted_bytes):
-                freed += freed_bytes
-        except StoreError as error:
-            _log.warning("the cache could not be made smaller: %s", error)
+        with ExitStack() as references:
+            open_contents = self._referenced(references)
+            try:
+                for freed_bytes in self._evictions(open_contents, wanted_bytes):
+                    freed += freed_bytes
+            except StoreError as error:
+                _log.warning("the cache could not be made smaller: %s", error)
         return freed
 
-    def _evictions(self, wanted_bytes: int) -> Iterator[int]:
-        """Evict step by step, contents that are not open first: how many bytes each step freed."""
+    def _referenced(self, references: ExitStack) -> list[StoredContent]:
+        """The open contents, with a reference to each that *references* gives back, so that none is closed."""
         with self._lock:
-            open_contents = [opened.stored for opened in self._open.values()]
+            for opened in self._open.values():
+                opened.references += 1
+                references.callback(opened.stored.close)
+            return [opened.stored for opened in self._open.values()]
+
+    def _evictions(self, open_contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:
+        """Evict step by step, contents that are not open first: how many bytes each step freed."""
         open_names = {stored.name for stored in open_contents}
         victims: dict[str, list[int]] = {}
         for name, number in self.index.least_recently_used(open_names, wanted_bytes):
@@ -253,13 +262,19 @@ class CacheDirectory:
 
 
 def _evict_open(contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:
-    """Evict from open *contents*, in the order of their segments' last use."""
-    uses = sorted((use, place) for place, stored in enumerate(contents) for use in stored.evictable())
-    victims: dict[int, list[tuple[int, int]]] = {}
-    for use, place in uses:
-        if wanted_bytes <= 0:
-            break
-        victims.setdefault(place, []).append(segment_blocks(use.number, contents[place].size_bytes))
-        wanted_bytes -= use.cached_bytes
-    for place, runs in victims.items():
-        yield contents[place].evict(runs)
+    """Evict from open *contents*, the longest unused segments first, passing over those being written."""
+    uses = iter(sorted((use, place) for place, stored in enumerate(contents) for use in stored.evictable()))
+    while wanted_bytes > 0:
+        victims: dict[int, list[tuple[int, int]]] = {}
+        expected_bytes = 0
+        for use, place in uses:
+            victims.setdefault(place, []).append(segment_blocks(use.number, contents[place].size_bytes))
+            expected_bytes += use.cached_bytes
+            if expected_bytes >= wanted_bytes:
+                break
+        if not victims:
+            return
+        for place, runs in victims.items():
+            freed = contents[place].evict(runs)
+            wanted_bytes -= freed
+            yield freed

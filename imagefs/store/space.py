@@ -64,9 +64,10 @@ class Space:
         """
         if self._reserve_if_fits(name, wanted_bytes):
             return
-        self.make_room(wanted_bytes)
-        if not self._reserve_if_fits(name, wanted_bytes):
-            raise CacheFull("the cache is full, and what is in it is in use")
+        with self._evicting:
+            while not self._reserve_if_fits(name, wanted_bytes):  # others may take the room as it is made
+                if not self._evict(self._shortfall(wanted_bytes) + self._batch_bytes):
+                    raise CacheFull("the cache is full, and what is in it is in use")
 
     def make_room(self, wanted_bytes: int) -> int:
         """Evict until *wanted_bytes* more fit: how many bytes were freed, 0 where they fitted already."""

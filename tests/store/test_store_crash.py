@@ -23,15 +23,14 @@ CONTENT_BYTES = 12 * MIB + 17
 
 WORKER = """
 import contextlib
-import os
 import random
-import resource
 import sys
 import threading
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[2])
 from store_cases import key_of, open_cache, write
+from imagefs.errors import CacheFull
 
 cache = open_cache(Path(sys.argv[1]), max_bytes=24 << 20)
 print("running", flush=True)
@@ -43,7 +42,8 @@ def work(number):
         content = cache.content(key_of(chance.randrange(3), (12 << 20) + 17))
         for _ in range(chance.randrange(1, 6)):
             first = chance.randrange(97)
-            write(content, first, min(97, first + chance.randrange(1, 12)))
+            with contextlib.suppress(CacheFull):
+                write(content, first, min(97, first + chance.randrange(1, 12)))
             if chance.random() < 0.4:
                 content.flush()
             if chance.random() < 0.2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import MIB, content_file, key_of, open_cache, present_blocks, write, write_all
 
-from imagefs.errors import CacheFull
+from imagefs.errors import CacheFull, CacheUnusable
 from imagefs.store.blocks import BLOCK_BYTES, SEGMENT_BYTES
 from imagefs.store.directory import CacheDirectory
 from imagefs.store.space import Limits, Space
@@ -62,6 +63,45 @@ def test_hot_blocks_stay(path: Path) -> None:
     assert cache.usage().cached_bytes == len(present_blocks(content)) * BLOCK_BYTES
     content.hot = (0, 0)
     write(content, 300, 512)
+    cache.close()
+
+
+def test_what_is_being_written_is_passed_over(path: Path) -> None:
+    """A segment with a write going on is not evicted; the next longest unused one goes in its place."""
+    cache = open_cache(path, max_bytes=32 * MIB)
+    content = cache.content(key_of(1, 64 * MIB))
+    write(content, 0, 256)
+    with content._ranges.hold(0, 4):
+        write(content, 256, 260)
+    assert content.has_blocks(0, 64)
+    assert not content.has_blocks(64, 65)
+    cache.close()
+
+
+def test_a_content_closed_while_it_is_evicted_is_not_touched_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A content that its user closes while it is a victim stays open until the eviction is over."""
+    cache = open_cache(path, max_bytes=32 * MIB)
+    content = cache.content(key_of(1, 64 * MIB))
+    write(content, 0, 256)
+    evict = content.evict
+
+    def evict_after_close(runs: Iterable[tuple[int, int]]) -> int:
+        content.close()
+        assert cache.content(content.key) is content
+        content.close()
+        return evict(runs)
+
+    monkeypatch.setattr(content, "evict", evict_after_close)
+    assert cache.make_room(8 * MIB) >= 8 * MIB
+    monkeypatch.undo()
+    again = cache.content(content.key)
+    assert again is not content
+    assert not again.has_blocks(0, 64)
+    assert all(again.check_block(block) for block in present_blocks(again))
+    with pytest.raises(CacheUnusable):
+        content.read(20 * MIB, 1)
     cache.close()
 
 
@@ -161,8 +201,9 @@ def test_a_floor_of_free_space_is_kept() -> None:
 
     def evict(wanted_bytes: int) -> int:
         asked.append(wanted_bytes)
-        free_bytes[0] += 10
-        return 10
+        freed = 10 if len(asked) < 3 else 0
+        free_bytes[0] += freed
+        return freed
 
     space = Space(Limits(1000, 50), lambda: free_bytes[0], evict, {})
     space.reserve("a", 50)
@@ -171,6 +212,7 @@ def test_a_floor_of_free_space_is_kept() -> None:
     assert asked == [10 + 1000 // 16]
     with pytest.raises(CacheFull):
         space.reserve("a", 100)
+    assert len(asked) == 3
     assert space.cached_bytes("a") == 110
     space.release("a", 110)
     assert space.usage().contents == 0
