@@ -172,7 +172,7 @@ class ServiceClient:
                     raise
                 lost = str(exc)
             except Overloaded as exc:
-                if exchange.status not in (408, *range(500, 600)):
+                if exchange.status != 408 and exchange.status < 500:
                     raise
                 lost = str(exc)
             if lost is not None:
@@ -240,15 +240,16 @@ class ServiceClient:
         """The JSON object that a call answered; raises the error of a refusal."""
         subject = _subject(action, parameters)
         most_bytes = self._limits.list_bytes if action == "list" else self._limits.answer_bytes
-        failure: ServiceError | None = None
+        cut: ServiceError | None = None
         body = b""
         try:
             body = exchange.read(most_bytes + 1)
         except TRANSPORT_ERRORS as exc:
-            failure = lost(f"{subject}: the answer was cut: {reason_of(exc)}")
+            cut = lost(f"{subject}: the answer was cut: {reason_of(exc)}")
         finally:
             exchange.discard()
-        failure = failure or self._verdicts.of_status(subject, exchange.status, exchange.headers, body)
+        # What the status says stands, whether the rest of the answer came or not.
+        failure = self._verdicts.of_status(subject, exchange.status, exchange.headers, body) or cut
         if failure is not None:
             raise failure
         if len(body) > most_bytes:

@@ -20,7 +20,6 @@ from imagefs.errors import (
     MalformedAnswer,
     Overloaded,
     Refused,
-    RefusedPermission,
     ServiceError,
 )
 
@@ -48,11 +47,12 @@ class Verdicts:
         if 300 <= status < 400:
             target = self.redact(_redirect_host(headers.get("Location")))
             return MalformedAnswer(
-                f"{answers} to {target}, and signed calls are never redirected; check the API URL"
+                f"{answers}, a redirect to {target}, and signed calls are never redirected; is the API URL right?"
             )
         refusal = self.in_body(subject, body, headers)
-        if status in (401, 403) and not isinstance(refusal, CredentialsRefused | RefusedPermission):
-            return CredentialsRefused(f"{answers}: the credentials are refused{self._skew(headers)}")
+        if status in (401, 403) and (refusal is None or type(refusal) is Refused):
+            reason = refusal or f"{answers}: the credentials are refused"
+            return CredentialsRefused(f"{reason}{self._skew(headers)}")
         return refusal or MalformedAnswer(f"{answers} without a reason; is the API URL right?")
 
     def in_body(self, subject: str, body: bytes, headers: Headers) -> ServiceError | None:

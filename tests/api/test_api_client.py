@@ -166,6 +166,7 @@ def test_a_change_that_the_service_puts_off_is_sent_again(peer, client, change):
     ("step", "error"),
     [
         (answers(b"", 429), errors.Overloaded),
+        (sends_and_closes(head(429, Content_Length=50)), errors.Overloaded),
         (answers(REFUSED), errors.RefusedUnknownImage),
         (answers(REFUSED, 400), errors.RefusedUnknownImage),
         (answers(b"", 401), errors.CredentialsRefused),
@@ -209,6 +210,8 @@ def test_a_redirect_is_never_followed(peer, client):
         (403, b"", errors.CredentialsRefused),
         (403, b'{"success":"no","error":"permission denied"}', errors.RefusedPermission),
         (403, b'{"success":"no","error":"bad signature"}', errors.CredentialsRefused),
+        (403, b'{"success":"no","error":"invalid image"}', errors.RefusedUnknownImage),
+        (401, b'{"success":"no","error":"who are you?"}', errors.CredentialsRefused),
         (400, b'{"success":"no","error":"quota exceeded"}', errors.RefusedQuota),
         (404, b"<html>not found</html>", errors.MalformedAnswer),
         (204, b"", errors.MalformedAnswer),

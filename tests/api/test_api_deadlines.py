@@ -123,6 +123,28 @@ def test_the_addresses_of_a_host_are_tried_in_turn(peer):
     dial("example.com", 443, 5, resolver=resolver).close()
 
 
+def test_the_service_may_be_at_an_ipv6_address(clock):
+    """Its URL has brackets, its address has none."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+    def answer():
+        conn, _ = listener.accept()
+        with conn:
+            received = b""
+            while b"nonce=" not in received:
+                received += conn.recv(65536)
+            answers(LISTED)(conn, None)
+
+    with listener:
+        threading.Thread(target=answer, daemon=True).start()
+        client = ServiceClient(CREDENTIALS, f"http://[::1]:{listener.getsockname()[1]}/", clock=clock)
+        assert client.list_images().images == ()
+        client.close()
+
+
 def test_a_name_that_is_not_known_is_unreachable(clock):
     """With the resolver's reason, and tried again, since the network may only be down."""
     client = ServiceClient(CREDENTIALS, "https://no-such-host.invalid/", clock=clock)
