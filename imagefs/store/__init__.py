@@ -4,6 +4,8 @@ Synchronous code for worker threads; nothing here knows trio, the network, or wh
 
 ==================  ====================================================================
 ``directory``       the cache directory: lock, checks at start, open contents, eviction
+``recovery``        making index and files agree when the directory is opened
+``lock``            one mount per directory
 ``content_file``    one content: its blocks written, read, made durable, forgotten
 ``block_map``       which blocks of a content are there and what their sums are, in memory
 ``data_file``       one sparse file and its system calls
@@ -13,6 +15,7 @@ Synchronous code for worker threads; nothing here knows trio, the network, or wh
 ``database``        the SQLite file beneath the index: opening, damage, transactions
 ``schema``          its tables and their versions
 ``saved_json``      listed images and details as JSON and back
+``layout``          names of content files, from validated keys
 ``files``           opening files and directories that nobody else can have planted
 ``blocks``          sizes of blocks and segments, block sums
 ==================  ====================================================================
