@@ -11,6 +11,7 @@ import resource
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from imagefs import __version__
 
 DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
 PROGRAMS: Final = ("curl", "dd", "fusermount3", "head", "ls", "rclone", "umount")
+IMAGEFS: Final = str(Path(sys.executable).with_name("imagefs"))
 MIB: Final = 1 << 20
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.machine import BenchError
+from benchmarks.machine import IMAGEFS, BenchError
 from benchmarks.server import REGION, Server
 from imagefs.fuse.mounts import mount_at
 
 START_S: Final = 60.0
 STOP_S: Final = 30.0
-IMAGEFS: Final = (sys.executable, "-m", "imagefs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +49,13 @@ def imagefs(server: Server, scratch: Path, cache_dir: Path | None = None) -> Ite
             *("--cache-dir", str(cache_dir or own / "cache"), "--log-file", str(own / "log")),
         )
         try:
-            _checked(*IMAGEFS, "mount", str(root), *options)
+            _checked(IMAGEFS, "mount", str(root), *options)
             pid = int(os.getxattr(root, "user.imagefs.pid"))
             list((root / REGION).iterdir())
             yield Mount(root, root / REGION, pid)
         finally:
             if mount_at(root) is not None:
-                _checked(*IMAGEFS, "umount", "--lazy", str(root))
+                _checked(IMAGEFS, "umount", "--lazy", str(root))
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 import urllib.request
 from collections import Counter
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.machine import BenchError
+from benchmarks.machine import IMAGEFS, BenchError
 from imagefs.emulator import Emulator
 
 REGION: Final = "toronto"
@@ -60,7 +59,7 @@ def fill(data_dir: Path, wanted: Wanted) -> dict[str, Path]:
 @contextmanager
 def serving(data_dir: Path, contents: Mapping[str, Path]) -> Iterator[Server]:
     """The server of the account in *data_dir*, until the block ends. Raises BenchError."""
-    command = [sys.executable, "-m", "imagefs", "emulator", "--data", str(data_dir)]
+    command = (IMAGEFS, "emulator", "--data", str(data_dir))
     # A session of its own: Ctrl-C must reach it after the mounts, which still talk to it.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
