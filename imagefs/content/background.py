@@ -29,7 +29,7 @@ class Background:
         self._idle = trio.Event()
         self._idle.set()
 
-    def start(self, task: Callable[[Unpack[Ts]], Awaitable[None]], *args: Unpack[Ts]) -> None:
+    def start(self, task: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> None:
         """Run *task* beside all others."""
         if not self._running:
             self._idle = trio.Event()

@@ -35,6 +35,7 @@ class Stored(Protocol):
     def write_blocks(self, first_block: int, data: memoryview, sums: Sequence[bytes]) -> None: ...
     def read_into(self, offset: int, buffer: memoryview) -> None: ...
     def read_now_into(self, offset: int, buffer: memoryview) -> bool: ...
+    def will_need(self, offset: int, length: int) -> None: ...
     def check_block(self, block: int) -> bool: ...
     def forget_blocks(self, blocks: Iterable[int]) -> None: ...
     def flush(self) -> int: ...
@@ -54,6 +55,7 @@ class Blocks:
         self.differs = False
         self._image_id = image_id
         self._memory: dict[int, bytes] = {}
+        self._kept_sums: dict[int, bytes] = {}
         self._memory_lock = threading.Lock()
         self._delivered_sums: dict[int, bytes] = {}
         self._unreadable: set[int] = set()
@@ -74,18 +76,21 @@ class Blocks:
         Raises ContentWrong where a proved checksum says otherwise, ImageChanged where an unproved one does: the
         service then sends other bytes than before.
         """
-        known = [self.stored.sum_of(first + i) for i in range(len(sums))]
+        known = [self._sum_of(first + i) for i in range(len(sums))]
         for i, (old, new) in enumerate(zip(known, sums, strict=True)):
             if old is not None and old != new:
                 text = f"The service sends other bytes for image {self._image_id} than before (block {first + i})."
                 raise ContentWrong(text) if self.stored.verified else ImageChanged(text)
             if self._delivered_sums and self._delivered_sums.get(first + i, new) != new:
                 self.differs = True
+        dropped: list[int] = []
         for start, end in _runs([not self._is_cached(first + i) for i in range(len(sums))]):
-            dropped = self._put(first + start, data[start * BLOCK_BYTES : end * BLOCK_BYTES], sums[start:end])
-            if dropped:
-                return dropped
-        return []
+            part = data[start * BLOCK_BYTES : end * BLOCK_BYTES]
+            dropped += self._put(first + start, part, sums[start:end])
+        return dropped
+
+    def _sum_of(self, block: int) -> bytes | None:
+        return self.stored.sum_of(block) or self._kept_sums.get(block)
 
     def _is_cached(self, block: int) -> bool:
         return block not in self._unreadable and bool(self.stored.present[block])
@@ -102,11 +107,13 @@ class Blocks:
                     "The cache takes no more of image %s (%s); going on without it.", self._image_id, error
                 )
             self.cache_failed = True
-        return self._keep(first, data, len(sums))
+        return self._keep(first, data, sums)
 
-    def _keep(self, first: int, data: memoryview, count: int) -> list[int]:
+    def _keep(self, first: int, data: memoryview, sums: Sequence[bytes]) -> list[int]:
         with self._memory_lock:
-            for i in range(count):
+            self._kept_sums.update(enumerate(sums, first))
+            for i in range(len(sums)):
+                self._memory.pop(first + i, None)  # the latest is given up last
                 self._memory[first + i] = bytes(data[i * BLOCK_BYTES : (i + 1) * BLOCK_BYTES])
             surplus = max(0, len(self._memory) - MEMORY_BLOCKS)
             dropped = list(self._memory)[:surplus]
@@ -117,6 +124,11 @@ class Blocks:
     def read_now(self, offset: int, buffer: memoryview) -> bool:
         """Fill *buffer* from *offset* without waiting for a disk; False where that cannot be."""
         return not self._memory and self.stored.read_now_into(offset, buffer)
+
+    def read_ahead(self, offset: int, length: int, buffer: memoryview) -> list[int]:
+        """As :meth:`read`, while the disk brings the *length* bytes from *offset* on; any thread."""
+        self.stored.will_need(offset, length)
+        return self.read(offset, buffer)
 
     def read(self, offset: int, buffer: memoryview) -> list[int]:
         """Fill *buffer* from *offset*; any thread. Returns the blocks that cannot be had (any more).
@@ -162,6 +174,7 @@ class Blocks:
         They are forgotten, to be fetched again.
         """
         damaged: list[int] = []
+        self.stored.will_need(first * BLOCK_BYTES, (end - first) * BLOCK_BYTES)
         for block in range(first, end):
             try:
                 right = self.stored.check_block(block)
@@ -187,14 +200,24 @@ class Blocks:
         """Forget everything, checksums included; any thread."""
         with self._memory_lock:
             self._memory.clear()
+            self._kept_sums.clear()
         try:
             self.stored.drop()
         except StoreError as error:
             logger.warning("The cached content of image %s could not be dropped: %s", self._image_id, error)
 
+    def mark_verified(self) -> None:
+        """Record that the whole is right, if the cache has seen all of it; any thread."""
+        if any(self.stored.sum_of(block) is None for block in range(block_count(self.size_bytes))):
+            return
+        try:
+            self.stored.mark_verified()
+        except StoreError as error:
+            logger.warning("That image %s is right could not be recorded: %s", self._image_id, error)
+
     def sums_of(self, blocks: Sequence[int]) -> dict[int, bytes]:
         """The checksums of *blocks*, as far as they are known."""
-        return {block: known for block in blocks if (known := self.stored.sum_of(block)) is not None}
+        return {block: known for block in blocks if (known := self._sum_of(block)) is not None}
 
 
 def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:

@@ -12,8 +12,9 @@ from typing import Final
 
 import trio
 
-from imagefs.content.blockmap import ABSENT, COMING, READY, BlockMap
-from imagefs.content.blocks import Blocks, Stored
+from imagefs.content.background import Background
+from imagefs.content.blockmap import ABSENT, COMING, READY, UNCHECKED, BlockMap
+from imagefs.content.blocks import MEMORY_BLOCKS, Blocks, Stored
 from imagefs.content.fetcher import Fetcher, Need, Service
 from imagefs.content.hashing import Hasher
 from imagefs.content.readahead import MIB, Readahead
@@ -35,16 +36,13 @@ TAIL_BYTES: Final = 4096
 """So much of the end of a content is withheld until its MD5 was found right, so that a copy of a corrupt transfer
 fails instead of succeeding."""
 
-DEADLINE_S: Final = 60.0
-"""A reader waits no longer than this without the content making progress."""
-
 CHECK_BLOCKS: Final = 32
 """How many cached blocks one thread checks at a time."""
 
 CHECK_AHEAD_BLOCKS: Final = 128
 
-WRONG_FOR_S: Final = 30.0
-"""How long content that was wrong twice is refused without fetching it again."""
+DISK_AHEAD_BYTES: Final = 16 * MIB
+"""How far ahead of a sequential reader the disk brings what is cached."""
 
 
 class Reader:
@@ -58,8 +56,8 @@ class Reader:
 
     def wanted_end(self) -> int:
         """The block up to which this reader should be served without waiting, exclusive."""
-        end = self.readahead.position + self.readahead.window_bytes
-        return min(self.content.total, block_count(end))
+        window_bytes = min(self.readahead.window_bytes, self.content.reach_blocks * BLOCK_BYTES)
+        return min(self.content.total, block_count(self.readahead.position + window_bytes))
 
     async def read(self, offset: int, length: int) -> bytes | memoryview:
         """As :meth:`Content.read`."""
@@ -102,14 +100,15 @@ class Content:
         self._blocks = Blocks(stored, image_id)
         self._fetcher = Fetcher(service, self._blocks, self._map, self)
         self._fetcher.add_source(image_id)
-        self._hasher = Hasher(self.total, self._read_for_hash)
+        self._hasher = Hasher(self.size_bytes, self._blocks.read)
         self._readers: set[Reader] = set()
         self._waiters: set[_Waiter] = set()
-        self._checks = 0
+        self._jobs = Background(service.spawn, self._fail)
+        self._restarts = Background(service.spawn, self._fail)
         self._progress_at = service.clock()
         self._delivered = bytearray(self.total)
         self._poisoned: tuple[int, ContentError] | None = None
-        self._restarts = 0
+        self._wrongs = 0
         self._last_error: Exception | None = None
         self._wrong_until = 0.0
 
@@ -142,6 +141,7 @@ class Content:
     def vanished(self, image_id: str) -> None:
         """The image is gone from the account; its bytes are still those of the others, and of the cache."""
         self._fetcher.remove_source(image_id)
+        self.out_of_sources()
 
     # Reading
 
@@ -165,7 +165,7 @@ class Content:
     async def read(self, reader: Reader, offset: int, length: int) -> bytes | memoryview:
         """*length* bytes from *offset*, fewer only at the end of the content.
 
-        Waits for what is not here yet, at most DEADLINE_S without any progress.
+        Waits for what is not here yet, with a deadline from the last progress.
         """
         end = min(offset + length, self.size_bytes)
         if end <= offset:
@@ -176,24 +176,28 @@ class Content:
         while True:
             await self._wait(reader, first, stop, proof=end > self.size_bytes - TAIL_BYTES)
             generation = self.generation
-            complete = self._blocks.read_now(offset, buffer) or await self._read_ready(offset, buffer)
+            complete = self._blocks.read_now(offset, buffer) or await self._read_ready(reader, offset, buffer)
             if complete and generation == self.generation:
                 self._raise_if_poisoned(reader)
                 self._note(reader, offset, end)
                 return buffer
 
-    async def _read_ready(self, offset: int, buffer: memoryview) -> bool:
+    async def _read_ready(self, reader: Reader, offset: int, buffer: memoryview) -> bool:
+        ahead_bytes = len(buffer) + min(reader.readahead.window_bytes, DISK_AHEAD_BYTES)
         gone = await trio.to_thread.run_sync(
-            self._blocks.read, offset, buffer, limiter=self._service.disk_threads
+            self._blocks.read_ahead, offset, ahead_bytes, buffer, limiter=self._service.disk_threads
         )
         for block in gone:
             self._map.replace(block, block + 1, READY, ABSENT)
         return not gone
 
     def _deliverable(self, reader: Reader, end: int) -> bool:
-        if self._poisoned is not None and reader.generation <= self._poisoned[0]:
+        if self._is_poisoned(reader):
             return False
         return self.proved or end <= self.size_bytes - TAIL_BYTES
+
+    def _is_poisoned(self, reader: Reader) -> bool:
+        return self._poisoned is not None and reader.generation <= self._poisoned[0]
 
     def _raise_if_poisoned(self, reader: Reader) -> None:
         if self._poisoned is not None and reader.generation <= self._poisoned[0]:
@@ -223,9 +227,10 @@ class Content:
                 return
             if self._service.clock() < self._wrong_until:
                 raise ContentWrong(f"The content of image {self._image_id} was wrong twice; try again later.")
-            if not self._fetcher.has_source and self._map.count(first, end, ABSENT):
+            if self._is_lost(waiter):
                 raise ImageChanged(f"Image {self._image_id} is gone from the account.")
-            left = max(started, self._progress_at) + DEADLINE_S - self._service.clock()
+            deadline_s = self._service.settings.reader_deadline_s
+            left = max(started, self._progress_at) + deadline_s - self._service.clock()
             if left <= 0:
                 raise self._timed_out()
             await self._sleep(waiter, left)
@@ -245,10 +250,20 @@ class Content:
     def _ready_for(self, waiter: _Waiter) -> bool:
         return (self.proved or not waiter.proof) and self._map.all_ready(waiter.first, waiter.end)
 
+    def _is_lost(self, waiter: _Waiter) -> bool:
+        """Whether something that is waited for can come from nowhere any more."""
+        if self._fetcher.has_source:
+            return False
+        lost = self._map.count(waiter.first, waiter.end, ABSENT)
+        if waiter.proof:
+            lost += self._map.count(self._hasher.position, self.total, ABSENT)
+        return lost > 0
+
     def _timed_out(self) -> Exception:
         if self._last_error is not None:
             return _again(self._last_error)
-        return TransferStalled(f"Image {self._image_id}: nothing arrived for {DEADLINE_S:.0f} s.")
+        deadline_s = self._service.settings.reader_deadline_s
+        return TransferStalled(f"Image {self._image_id}: nothing arrived for {deadline_s:.0f} s.")
 
     def _wake(self) -> None:
         for waiter in self._waiters:
@@ -258,6 +273,11 @@ class Content:
     def _fail(self, error: Exception) -> None:
         for waiter in self._waiters:
             waiter.error = error
+            waiter.woken.set()
+
+    def out_of_sources(self) -> None:
+        """Let every waiter see again whether it waits in vain."""
+        for waiter in self._waiters:
             waiter.woken.set()
 
     # What to fetch
@@ -278,15 +298,22 @@ class Content:
         wanted = max((need.wanted for need in needs), default=self._hasher.frontier)
         self._stored.hot = (min(firsts), wanted) if firsts else (0, 0)
 
+    @property
+    def reach_blocks(self) -> int:
+        """How far ahead anything is worth fetching: what memory can hold, where the cache takes nothing."""
+        return MEMORY_BLOCKS // 2 if self._blocks.cache_failed else self.total
+
     def needs(self) -> list[Need]:
         """What the waiters wait for and the readers will want, as the fetcher asks it."""
         needs = [
             Need(waiter.first, waiter.end, max(waiter.end, waiter.reader.wanted_end()))
             for waiter in self._waiters
-            if not self._map.all_ready(waiter.first, waiter.end)
+            if not self._map.all_ready(waiter.first, waiter.end) and not self._is_poisoned(waiter.reader)
         ]
         waiting = {waiter.reader for waiter in self._waiters}
         for reader in self._readers - waiting:
+            if self._is_poisoned(reader):
+                continue
             position = reader.readahead.position // BLOCK_BYTES
             if reader.wanted_end() > position:
                 needs.append(Need(position, position, reader.wanted_end()))
@@ -297,15 +324,17 @@ class Content:
     def _need_of_proof(self) -> Need:
         """All that was not hashed yet, in order."""
         position = self._hasher.position
-        demanded = min(self.total, position + 4 * CHECK_BLOCKS)
-        return Need(position, demanded, min(self.total, position + 16 * CHECK_BLOCKS))
+        demanded = min(self.total, position + min(4 * CHECK_BLOCKS, self.reach_blocks))
+        return Need(position, demanded, min(self.total, position + min(16 * CHECK_BLOCKS, self.reach_blocks)))
 
     # What the fetcher reports
 
-    def blocks_arrived(self, first: int, count: int) -> None:
-        """Blocks became ready."""
+    def blocks_arrived(self, fresh: int) -> None:
+        """Blocks became ready, *fresh* of them that were not there before."""
         self._progress_at = self._service.clock()
-        self._last_error = None
+        if fresh:
+            self._last_error = None
+            self._wrongs = 0 if self.proved else self._wrongs
         if self._blocks.differs:
             self._blocks.differs = False
             self._poison(
@@ -315,15 +344,19 @@ class Content:
         self._wake()
         self._hash_on()
 
+    def fetch_delayed(self, error: Exception) -> None:
+        """A transfer failed, and what is left of it is tried again soon."""
+        self._last_error = error
+
     def fetch_failed(self, error: Exception) -> None:
         """A transfer failed in a way that trying again does not mend, or did not."""
         self._last_error = error
         if isinstance(error, ImageChanged) and self._fetcher.has_source:
             self._poison(self.generation, error)
-            self._service.spawn(self._restart, {})
+            self._restart({})
         elif isinstance(error, ContentWrong):
-            self._restarts += 1
-            if self._restarts > 1:
+            self._wrongs += 1
+            if self._wrongs > 1:
                 self._fail(error)
         else:
             self._fail(error)
@@ -337,16 +370,17 @@ class Content:
             for first in range(run_first, run_end, CHECK_BLOCKS):
                 stop = min(run_end, first + CHECK_BLOCKS)
                 self._map.set(first, stop, COMING)
-                self._checks += 1
-                self._service.spawn(self._check, first, stop)
+                self._jobs.start(self._check, first, stop)
 
     async def _check(self, first: int, end: int) -> None:
-        generation = self.generation
-        damaged = await trio.to_thread.run_sync(
-            self._blocks.check, first, end, limiter=self._service.disk_threads
-        )
-        self._checks -= 1
-        if generation != self.generation:
+        try:
+            damaged = await trio.to_thread.run_sync(
+                self._blocks.check, first, end, limiter=self._service.disk_threads
+            )
+        except BaseException:
+            self._map.replace(first, end, COMING, UNCHECKED)
+            raise
+        if self._fetcher.halted:
             return
         self._map.replace(first, end, COMING, READY)
         for block in damaged:
@@ -366,39 +400,33 @@ class Content:
         hasher.frontier = self._map.end_of_ready(max(hasher.frontier, hasher.position))
         if hasher.frontier > hasher.position and not hasher.running:
             hasher.running = True
-            self._service.spawn(self._hash, hasher)
+            self._jobs.start(self._hash, hasher)
 
     async def _hash(self, hasher: Hasher) -> None:
-        unreadable = await trio.to_thread.run_sync(hasher.advance, limiter=self._service.hash_threads)
-        hasher.running = False
-        if hasher is not self._hasher:
+        try:
+            gone = await trio.to_thread.run_sync(hasher.advance, limiter=self._service.hash_threads)
+        finally:
+            hasher.running = False
+        if self._fetcher.halted:
             return
-        if unreadable is not None:
-            self._map.replace(unreadable, unreadable + 1, READY, ABSENT)
+        self._progress_at = self._service.clock()
+        for block in gone:
+            self._map.replace(block, block + 1, READY, ABSENT)
+        if gone:
             hasher.frontier = hasher.position
-            self.plan()
-        elif not hasher.finished:
+        if not hasher.finished:
             self._hash_on()
+            self.plan()
         elif self.key.checksum is None or hasher.hexdigest() == self.key.checksum:
             await self._found_right()
         else:
             self._found_wrong(hasher.hexdigest())
 
-    def _read_for_hash(self, first: int, count: int, buffer: memoryview) -> memoryview | None:
-        """Whole blocks for the hasher, in its thread."""
-        start = first * BLOCK_BYTES
-        part = buffer[: min(count * BLOCK_BYTES, self.size_bytes - start)]
-        return None if self._blocks.read(start, part) else part
-
     async def _found_right(self) -> None:
         self.proved = True
-        self._restarts = 0
-        self._progress_at = self._service.clock()
+        self._wrongs = 0
         self._wake()
-        try:
-            await trio.to_thread.run_sync(self._stored.mark_verified, limiter=self._service.disk_threads)
-        except StoreError as error:
-            logger.warning("That image %s is right could not be recorded: %s", self._image_id, error)
+        await trio.to_thread.run_sync(self._blocks.mark_verified, limiter=self._service.disk_threads)
 
     def _found_wrong(self, md5: str) -> None:
         text = (
@@ -408,16 +436,16 @@ class Content:
         error = ContentWrong(text)
         self._service.note_error(self._image_id, text)
         self._last_error = error
-        self._restarts += 1
-        if self._restarts > 1:
+        self._wrongs += 1
+        if self._wrongs > 1:
             logger.error("%s It was fetched twice.", text)
-            self._restarts = 0
-            self._wrong_until = self._service.clock() + WRONG_FOR_S
+            self._wrongs = 0
+            self._wrong_until = self._service.clock() + self._service.settings.wrong_for_s
             self._poison(self.generation, error)
         else:
             logger.warning("%s Fetching it once more.", text)
         delivered = [block for block in range(self.total) if self._delivered[block]]
-        self._service.spawn(self._restart, self._blocks.sums_of(delivered))
+        self._restart(self._blocks.sums_of(delivered))
 
     def _poison(self, generation: int, error: ContentError) -> None:
         """Whoever read of *generation* or before may hold wrong bytes: no more for them."""
@@ -425,18 +453,21 @@ class Content:
         for waiter in self._waiters:
             waiter.woken.set()
 
-    async def _restart(self, delivered_sums: dict[int, bytes]) -> None:
-        """Forget all content, and fetch again what is waited for."""
+    def _restart(self, delivered_sums: dict[int, bytes]) -> None:
+        """Forget all content, and fetch again what is waited for. From now on, nothing of the old is delivered."""
         self._map.set(0, self.total, ABSENT)
         self.generation += 1
-        await self._fetcher.halt()
-        while self._checks or self._hasher.running:
-            await trio.sleep(0.01)
-        await trio.to_thread.run_sync(self._blocks.drop, limiter=self._service.disk_threads)
-        self._map.set(0, self.total, ABSENT)
         self.proved = False
+        self._fetcher.halted = True
+        self._restarts.start(self._start_over, delivered_sums)
+
+    async def _start_over(self, delivered_sums: dict[int, bytes]) -> None:
+        await self._fetcher.halt()
+        await self._jobs.idle()
+        await trio.to_thread.run_sync(self._blocks.drop, limiter=self._service.disk_threads)
         self._delivered = bytearray(self.total)
-        self._hasher = Hasher(self.total, self._read_for_hash)
+        self.proved = False
+        self._hasher = Hasher(self.size_bytes, self._blocks.read)
         self._blocks.expect(delivered_sums)
         self._fetcher.halted = False
         self.plan()
@@ -452,9 +483,9 @@ class Content:
 
     async def shut(self) -> None:
         """Stop everything and close the cached file. Nobody reads any more."""
+        await self._restarts.idle()
         await self._fetcher.halt()
-        while self._checks or self._hasher.running:
-            await trio.sleep(0.01)
+        await self._jobs.idle()
         try:
             await trio.to_thread.run_sync(self._stored.close, limiter=self._service.disk_threads)
         except StoreError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import trio
@@ -18,12 +18,14 @@ from imagefs.content.blockmap import ABSENT, COMING, READY, BlockMap
 from imagefs.content.blocks import Blocks
 from imagefs.content.link import Link
 from imagefs.content.readahead import MIB
+from imagefs.content.settings import ContentSettings
 from imagefs.content.transfer import Retriever, Transfer
 from imagefs.errors import (
     ContentWrong,
     ImageChanged,
     Overloaded,
     RefusedUnknownImage,
+    TlsFailure,
     TransferBroken,
     TransferStalled,
     Unreachable,
@@ -38,12 +40,8 @@ HEADER_BLOCKS: Final = MIB // BLOCK_BYTES
 ENDING_BYTES: Final = 4 * MIB
 """A transfer with less than this to come no longer counts as one: the next is asked for while it ends."""
 
-ANSWER_TRIES: Final = 4
-"""How often in a row the service may answer with something that is not the content."""
-
-BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
-
-_RETRIED: Final = (Unreachable, Overloaded, TransferBroken, TransferStalled)
+_BROKEN: Final = (TransferBroken, TransferStalled)
+_RETRIED: Final = (Unreachable, Overloaded, *_BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,10 @@ class Owner(Protocol):
     """What the content does with what the fetcher reports."""
 
     def needs(self) -> list[Need]: ...
-    def blocks_arrived(self, first: int, count: int) -> None: ...
+    def blocks_arrived(self, fresh: int) -> None: ...
+    def fetch_delayed(self, error: Exception) -> None: ...
     def fetch_failed(self, error: Exception) -> None: ...
+    def out_of_sources(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class Service:
     disk_threads: trio.CapacityLimiter
     hash_threads: trio.CapacityLimiter
     note_error: Callable[[str, str], None]
+    settings: ContentSettings = field(default_factory=ContentSettings)
 
 
 class Fetcher:
@@ -94,6 +95,7 @@ class Fetcher:
         self._idle.set()
         self._sources: list[str] = []
         self._failures = 0
+        self._gave_up = False
         self._retry_at = 0.0
         self.halted = False
 
@@ -133,7 +135,7 @@ class Fetcher:
         if self.halted or self._service.clock() < self._retry_at:
             return
         needs = self._owner.needs()
-        if self._failures >= ANSWER_TRIES:
+        if self._gave_up or self._failures >= self._service.settings.answer_tries:
             needs = [Need(need.first, need.demanded, need.demanded) for need in needs]
         for need in sorted(needs, key=lambda need: need.demanded == need.first):
             if not self._sources:
@@ -195,8 +197,8 @@ class Fetcher:
             retriever=self._service.retriever,
             sink=self._sink,
             events=self,
-            post=self._service.post,
-            clock=self._service.clock,
+            post=self._post,
+            paused_s=self._service.settings.paused_s,
         )
         self._map.replace(first, end, ABSENT, COMING)
         self._transfers.add(transfer)
@@ -205,13 +207,34 @@ class Fetcher:
         self._service.spawn(self._run, transfer)
 
     async def _run(self, transfer: Transfer) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(transfer.run, limiter=self._service.transfer_threads)
+        """The task of a transfer. It is cancelled only at the end of the mount, which does not wait for the service."""
+        try:
+            await trio.to_thread.run_sync(
+                transfer.run, abandon_on_cancel=True, limiter=self._service.transfer_threads
+            )
+        except trio.Cancelled:
+            transfer.stop()
+            raise
+        except Exception as error:  # no thread to be had
+            lost = TransferBroken(f"Image {transfer.image_id} cannot be fetched now: {error}.")
+            self._guarded(self.ended, transfer, lost)
+
+    def _post(self, function: Callable[..., None], *args: object) -> None:
+        """Call *function* on trio's thread; from any thread."""
+        self._service.post(self._guarded, function, *args)
+
+    def _guarded(self, function: Callable[..., None], *args: object) -> None:
+        """Call *function*; a bug in it fails the readers, but not the loop that all mounts' tasks run in."""
+        try:
+            function(*args)
+        except Exception as error:
+            logger.exception("A bug in fetching content.")
+            self._owner.fetch_failed(error)
 
     def _sink(self, first: int, data: memoryview, sums: Sequence[bytes]) -> None:
         dropped = self._blocks.write(first, data, sums)
         if dropped:
-            self._service.post(self._dropped, dropped)
+            self._post(self._dropped, dropped)
 
     def _dropped(self, blocks: list[int]) -> None:
         for block in blocks:
@@ -239,13 +262,16 @@ class Fetcher:
         transfer.mark = first + count
         if self.halted:
             return
-        self._failures = 0
+        fresh = count - self._map.count(first, first + count, READY)
+        if fresh:  # a stream that started over has to get further than the last one
+            self._failures = 0
+            self._gave_up = False
         self._map.replace(first, first + count, ABSENT, READY)
         self._map.replace(first, first + count, COMING, READY)
         sample = transfer.rate_sample(self._service.clock())
         if sample is not None:
             self._service.link.note_rate(*sample)
-        self._owner.blocks_arrived(first, count)
+        self._owner.blocks_arrived(fresh)
         if transfer.ranged and transfer.remaining * BLOCK_BYTES <= ENDING_BYTES and not transfer.ending:
             transfer.ending = True
             self.plan()
@@ -261,6 +287,8 @@ class Fetcher:
             return
         if error is not None:
             self._failed(transfer, error)
+        if not self._sources:
+            self._owner.out_of_sources()
         self.plan()
 
     def _failed(self, transfer: Transfer, error: Exception) -> None:
@@ -268,30 +296,39 @@ class Fetcher:
         self._service.note_error(image_id, str(error))
         if isinstance(error, RefusedUnknownImage):
             self.remove_source(image_id)
-            if not self._sources:
-                self._owner.fetch_failed(ImageChanged(f"Image {image_id} is gone from the account."))
             return
-        if not isinstance(error, _RETRIED):
-            if isinstance(error, (ContentWrong, ImageChanged)):
-                logger.warning("%s", error)
-            else:
-                logger.warning("Image %s cannot be fetched: %s", image_id, error, exc_info=_unexpected(error))
-            self._owner.fetch_failed(error)
-            return
-        self._failures += 1
-        if isinstance(error, TransferBroken) and self._failures >= ANSWER_TRIES:
-            logger.warning("Image %s cannot be fetched: %s", image_id, error)
-            self._failures = 0
-            self._owner.fetch_failed(error)
-            return
-        pause = BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1] * random.uniform(0.5, 1.0)
-        logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause)
-        self._retry_at = self._service.clock() + pause
-        self._service.spawn(self._plan_after, pause)
+        if self._service.clock() >= self._retry_at:  # those that fail together count once
+            self._failures += 1
+        tried_enough = isinstance(error, _BROKEN) and self._failures >= self._service.settings.answer_tries
+        if tried_enough or isinstance(error, TlsFailure) or not isinstance(error, _RETRIED):
+            self._give_up(image_id, error)
+        else:
+            self._retry_later(image_id, error)
+
+    def _give_up(self, image_id: str, error: Exception) -> None:
+        """Fail who waits. Nothing is read ahead until something arrives again."""
+        if isinstance(error, (ContentWrong, ImageChanged)):
+            logger.warning("%s", error)
+        else:
+            logger.warning("Image %s cannot be fetched: %s", image_id, error, exc_info=_unexpected(error))
+        self._failures = 0
+        self._gave_up = True
+        self._owner.fetch_failed(error)
+
+    def _retry_later(self, image_id: str, error: Exception) -> None:
+        settings = self._service.settings
+        longest = settings.backoff_s[min(self._failures, len(settings.backoff_s)) - 1]
+        pause_s = longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        if isinstance(error, Overloaded) and error.retry_after_s is not None:
+            pause_s = max(pause_s, min(error.retry_after_s, settings.retry_after_most_s))
+        logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)
+        self._retry_at = max(self._retry_at, self._service.clock() + pause_s)
+        self._owner.fetch_delayed(error)
+        self._service.spawn(self._plan_after, pause_s)
 
     async def _plan_after(self, pause_s: float) -> None:
         await trio.sleep(pause_s)
-        self.plan()
+        self._guarded(self.plan)
 
 
 def _unexpected(error: Exception) -> bool:

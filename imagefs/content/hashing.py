@@ -6,50 +6,57 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.blocks import BLOCK_BYTES, block_count
 
 READ_BLOCKS: Final = 16
 """How many blocks are read at once. Hashing them takes a few milliseconds without the interpreter's lock, so that the
 wait for it in between does not count."""
 
+STEP_BLOCKS: Final = 512
+"""How many blocks (64 MiB) one advance hashes at most, so that readers who wait for the proof see it go on."""
+
 
 class Hasher:
     """MD5 of blocks ``[0, position)``; ``frontier`` is the first block that may not be hashed yet.
 
-    ``read_into(first, count, buffer)`` fills the start of *buffer* with whole blocks and returns that part, or None
-    where one of them cannot be had.
+    ``read(offset, buffer)`` fills *buffer* with the content's bytes from *offset* and returns the numbers of the
+    blocks that cannot be had; where there are any, the buffer is worth nothing.
     """
 
-    def __init__(
-        self, block_total: int, read_into: Callable[[int, int, memoryview], memoryview | None]
-    ) -> None:
+    def __init__(self, size_bytes: int, read: Callable[[int, memoryview], Sequence[int]]) -> None:
         self.position = 0
         self.frontier = 0
         self.running = False
-        self._block_total = block_total
-        self._read_into = read_into
+        self._size_bytes = size_bytes
+        self._read = read
         self._md5 = hashlib.md5(usedforsecurity=False)
 
     @property
     def finished(self) -> bool:
         """Whether the whole content was hashed."""
-        return self.position == self._block_total
+        return self.position == block_count(self._size_bytes)
 
     def hexdigest(self) -> str:
         """The MD5 in lower-case hex; of the whole content once :attr:`finished`."""
         return self._md5.hexdigest()
 
-    def advance(self) -> int | None:
-        """Hash on to the frontier, which may move meanwhile. Returns a block that could not be read, if any."""
-        buffer = memoryview(bytearray(min(READ_BLOCKS, self._block_total) * BLOCK_BYTES))
-        while self.position < (frontier := self.frontier):
-            count = min(READ_BLOCKS, frontier - self.position)
-            run = self._read_into(self.position, count, buffer)
-            if run is None:
-                return self.position
+    def advance(self) -> Sequence[int]:
+        """Hash on to the frontier, which may move meanwhile, or for STEP_BLOCKS.
+
+        Returns the blocks that stopped it because they could not be read; none where all went well.
+        """
+        buffer = memoryview(bytearray(min(READ_BLOCKS * BLOCK_BYTES, self._size_bytes)))
+        stop = self.position + STEP_BLOCKS
+        while self.position < (end := min(stop, self.frontier)):
+            count = min(READ_BLOCKS, end - self.position)
+            start = self.position * BLOCK_BYTES
+            run = buffer[: min(count * BLOCK_BYTES, self._size_bytes - start)]
+            gone = self._read(start, run)
+            if gone:
+                return gone
             self._md5.update(run)
             self.position += count
-        return None
+        return ()

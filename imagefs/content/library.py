@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
@@ -16,10 +16,6 @@ from imagefs.core.models import ContentKey
 from imagefs.errors import StoreError
 
 logger = logging.getLogger(__name__)
-
-FLUSH_EVERY_S: Final = 5.0
-IDLE_CONTENTS: Final = 16
-"""How many contents that nobody reads stay open, so that the next reader finds them warm."""
 
 
 class Cache(Protocol):
@@ -75,10 +71,13 @@ class Library:
     async def serve(self) -> None:
         """Make durable what arrives, and close what nobody reads any more, until cancelled."""
         while True:
-            await trio.sleep(FLUSH_EVERY_S)
-            for content in self.contents():
-                await content.flush()
-            await self._shut_idle(IDLE_CONTENTS)
+            await trio.sleep(self._service.settings.flush_every_s)
+            try:
+                for content in self.contents():
+                    await content.flush()
+                await self._shut_idle(self._service.settings.idle_contents)
+            except Exception:  # a bug must not end the mount
+                logger.exception("What was cached could not be recorded.")
 
     async def _shut_idle(self, keep: int) -> None:
         idle = [key for key, content in self._contents.items() if not content.open_readers]
@@ -89,7 +88,7 @@ class Library:
                 if content is not None and not content.open_readers:
                     del self._contents[key]
                     await content.shut()
-            if not lock.statistics().tasks_waiting:
+            if not lock.locked():  # else a reader that waited has it by now
                 self._opening.pop(key, None)
 
     async def shut(self) -> None:

@@ -20,9 +20,6 @@ handled by one wake-up."""
 SAMPLE_BYTES: Final = 2 << 20
 """Less than this says more about latency than about rate."""
 
-PAUSED_S: Final = 30.0
-"""How long a stream that nobody needs is kept open. Without Range, giving it up means starting over."""
-
 
 class Body(Protocol):
     """The answer's body: see :class:`imagefs.api.body.ContentBody`."""
@@ -61,7 +58,7 @@ class Transfer:
     the whole, and ``limit`` says how far the stream may run for now.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all by name
         self,
         *,
         image_id: str,
@@ -72,7 +69,7 @@ class Transfer:
         sink: Sink,
         events: Events,
         post: Callable[..., None],
-        clock: Callable[[], float],
+        paused_s: float,
     ) -> None:
         self.image_id = image_id
         # On trio's thread:
@@ -90,7 +87,7 @@ class Transfer:
         self._sink = sink
         self._events = events
         self._post = post
-        self._clock = clock
+        self._paused_s = paused_s
         self._changed = threading.Condition()
         self._limit = end
         self._stopped = False
@@ -147,6 +144,8 @@ class Transfer:
         self._post(self._events.ended, self, error)
 
     def _stream(self) -> None:
+        if self.stopped:
+            return
         first, end = self._asked
         body = self._retriever.retrieve(
             self.image_id, self._size_bytes, first * BLOCK_BYTES, min(end * BLOCK_BYTES, self._size_bytes)
@@ -201,5 +200,5 @@ class Transfer:
         """Wait while the limit is reached. False when the stream should end."""
         with self._changed:
             if block >= self._limit and not self._stopped:
-                self._changed.wait_for(lambda: self._stopped or block < self._limit, PAUSED_S)
+                self._changed.wait_for(lambda: self._stopped or block < self._limit, self._paused_s)
             return not self._stopped and block < self._limit

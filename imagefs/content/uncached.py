@@ -45,6 +45,9 @@ class Uncached:
         """Never."""
         return False
 
+    def will_need(self, offset: int, length: int) -> None:
+        """There is nothing to bring."""
+
     def check_block(self, block: int) -> bool:
         """Never right: it is not there."""
         return False

@@ -167,6 +167,10 @@ class StoredContent:
             return False
         return self._file.read_now_into(offset, buffer) and generation == self._blocks.generation
 
+    def will_need(self, offset: int, length: int) -> None:
+        """Start to bring *length* bytes at *offset* into the page cache: they are read soon."""
+        self._file.will_need(offset, length)
+
     def _blocks_of(self, offset: int, length: int) -> tuple[int, int]:
         if offset < 0 or length < 0 or offset + length > self.size_bytes:
             raise ValueError(f"bytes {offset} to {offset + length} are not within {self.name}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from imagefs.store.files import open_file, store_errors
@@ -82,6 +82,11 @@ class DataFile:
             return os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
         except OSError:
             return False  # EAGAIN, or not supported: the caller reads in a thread, and sees any error there
+
+    def will_need(self, offset: int, length: int) -> None:
+        """Start to bring *length* bytes at *offset* into the page cache, as far as the kernel likes to."""
+        with suppress(OSError):
+            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def sync(self) -> None:
         """Make what was written, and the file's size, durable (fdatasync(2))."""
