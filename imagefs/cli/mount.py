@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -171,7 +172,7 @@ def _require_fuse() -> None:
         raise SetupError(
             "/dev/fuse is missing or not yours to use. Install fuse3, or in a container, pass the device in."
         )
-    if not any(Path(directory, "fusermount3").exists() for directory in os.get_exec_path()):
+    if shutil.which("fusermount3") is None:
         raise SetupError("fuse3 is not installed. On Debian or Ubuntu: sudo apt-get install fuse3")
     try:
         import pyfuse3  # noqa: F401, PLC0415  # only to see whether libfuse can be loaded

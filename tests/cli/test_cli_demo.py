@@ -18,8 +18,6 @@ import pytest
 from imagefs.cli.demo_tour import TOUR
 from imagefs.fuse.mounts import mounts
 
-pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
-
 DEMO: Final = [sys.executable, "-P", "-m", "imagefs", "demo"]
 LIMIT_S: Final = 90
 
