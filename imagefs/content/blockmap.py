@@ -17,17 +17,18 @@ COMING: Final = 1
 UNCHECKED: Final = 2
 READY: Final = 3
 
+_AS_FOUND: Final = bytes((ABSENT, *[UNCHECKED] * 255))
 _ABSENT_RUN: Final = re.compile(rb"\x00+")
 _UNCHECKED_RUN: Final = re.compile(rb"\x02+")
 _NOT_READY: Final = re.compile(rb"[^\x03]")
 
 
 class BlockMap:
-    """The states of all blocks; ranges are half-open. *present* has a 1 for each block that is on disk, else 0."""
+    """The states of all blocks; ranges are half-open. *present* has a zero for each block that is not on disk."""
 
     def __init__(self, present: bytes) -> None:
         self.total = len(present)
-        self._states = bytearray(present.replace(b"\1", bytes((UNCHECKED,))))
+        self._states = bytearray(present.translate(_AS_FOUND))
 
     def set(self, first: int, end: int, state: int) -> None:
         """Put all of ``[first, end)`` into *state*."""

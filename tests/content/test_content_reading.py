@@ -1,0 +1,269 @@
+"""Reading images from a service that behaves."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+from content_fakes import (
+    IMAGE,
+    MIB,
+    PATIENT,
+    Answer,
+    FakeSite,
+    Stage,
+    key_of,
+    made_up,
+    open_cache,
+    play,
+    read,
+)
+
+from imagefs.errors import ImageChanged
+from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.directory import CacheDirectory
+
+DATA = made_up(3 * MIB - 1234)
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+@pytest.mark.parametrize("step", [4096, BLOCK_BYTES, 1_000_003])
+def test_a_copy_is_exact_and_moves_every_byte_once(cache: CacheDirectory, ranged: bool, step: int) -> None:
+    """Reading front to back gives the image, with hardly more bytes sent than it has."""
+    site = FakeSite(DATA, (Answer(ranged=ranged, piece_bytes=50_000),))
+
+    async def scene(stage: Stage) -> None:
+        assert await stage.read_all(await stage.open(), step) == DATA
+
+    play(scene, site, cache)
+    assert site.sent_bytes <= 1.05 * len(DATA)
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+@pytest.mark.parametrize("size_bytes", [0, 1, 4096, 4097, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1])
+def test_sizes_around_the_units(cache: CacheDirectory, ranged: bool, size_bytes: int) -> None:
+    """Contents that end in or at the withheld tail, a block's end, or are empty, are read whole."""
+    data = made_up(size_bytes)
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, 0, size_bytes + 100) == data
+        assert await read(reader, size_bytes, 10) == b""
+        assert await read(reader, size_bytes + 10**6, 10) == b""
+
+    play(scene, FakeSite(data, (Answer(ranged=ranged),)), cache)
+
+
+def test_a_look_at_the_header_costs_a_header(cache: CacheDirectory) -> None:
+    """Who reads a few pages at the start causes about a mebibyte of traffic."""
+    site = FakeSite(made_up(8 * MIB))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        for offset in (0, 4096, 32768, 65536):
+            assert await read(reader, offset, 4096) == site.data[offset : offset + 4096]
+
+    play(scene, site, cache)
+    assert site.sent_bytes <= MIB
+
+
+def test_a_seek_reads_around_the_place_only(cache: CacheDirectory) -> None:
+    """Where ranges are honoured, bytes in the middle cost no more than their blocks."""
+    site = FakeSite(made_up(16 * MIB))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        for offset in (9 * MIB, 5 * MIB, 12 * MIB):
+            assert await read(reader, offset, 10_000) == site.data[offset : offset + 10_000]
+
+    play(scene, site, cache)
+    assert site.sent_bytes <= 3 * 2 * BLOCK_BYTES
+
+
+def test_many_readers_share_one_transfer(cache: CacheDirectory) -> None:
+    """Readers that copy the same image at once, through two images, cause its bytes to be sent once."""
+    site = FakeSite(DATA, (Answer(piece_bytes=70_000),))
+    copies: list[bytes] = []
+
+    async def scene(stage: Stage) -> None:
+        async def copy(image_id: str) -> None:
+            copies.append(await stage.read_all(await stage.open(image_id)))
+
+        async with trio.open_nursery() as nursery:
+            for image_id in ("1", "2", "1", "2"):
+                nursery.start_soon(copy, image_id)
+
+    play(scene, site, cache)
+    assert Counter(copies) == {DATA: 4}
+    assert site.sent_bytes <= 1.05 * len(DATA)
+
+
+def test_the_tail_waits_for_the_proof(cache: CacheDirectory) -> None:
+    """The end of an image is not delivered before all of it has arrived and was found right."""
+    gate = threading.Event()
+    site = FakeSite(DATA, (Answer(), Answer(gate=gate)))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await read(reader, len(DATA) - 300_000, 200_000)
+        got = b""
+
+        async def read_tail() -> None:
+            nonlocal got
+            got = await read(reader, len(DATA) - 100, 100)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_tail)
+            for _ in range(10):
+                await trio.sleep(0.002)
+            assert got == b""
+            assert not reader.content.proved
+            gate.set()
+        assert got == DATA[-100:]
+        assert reader.content.proved
+
+    play(scene, site, cache)
+
+
+def test_an_image_without_checksum_is_delivered_whole(cache: CacheDirectory) -> None:
+    """Where the service gives no checksum, the size is all that is checked."""
+    key = key_of(DATA)
+    unsummed = type(key)(key.size_bytes, None, IMAGE)
+
+    async def scene(stage: Stage) -> None:
+        assert await stage.read_all(await stage.open()) == DATA
+
+    play(scene, FakeSite(DATA), cache, key=unsummed)
+
+
+@pytest.mark.parametrize("blocks_read", [3, 400])
+def test_what_was_cached_is_not_fetched_again(tmp_path: Path, blocks_read: int) -> None:
+    """After a remount, cached bytes are served from disk, and proved from there, however many they are."""
+    data = made_up(40 * MIB + 5)
+    first = FakeSite(data)
+    size = min(len(data) - 5000, blocks_read * BLOCK_BYTES)
+
+    async def start(stage: Stage) -> None:
+        reader = await stage.open()
+        for offset in range(0, size, MIB):
+            await read(reader, offset, min(MIB, size - offset))
+
+    cache = open_cache(tmp_path / "cache")
+    play(start, first, cache)
+    cache.close()
+
+    second = FakeSite(data)
+
+    async def finish(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, len(data) - 10, 10) == data[-10:]
+        assert await stage.read_all(reader, MIB) == data
+
+    cache = open_cache(tmp_path / "cache")
+    play(finish, second, cache)
+    assert first.sent_bytes + second.sent_bytes <= 1.05 * len(data)
+
+    async def again(stage: Stage) -> None:
+        reader = await stage.open()
+        assert reader.content.keepable
+        assert await stage.read_all(reader, MIB) == data
+
+    third = FakeSite(data)
+    play(again, third, cache)
+    cache.close()
+    assert third.requests == []
+
+
+def test_damage_on_disk_is_found_and_mended(tmp_path: Path) -> None:
+    """A flipped bit in the cache is found at the first read after a remount, and the block is fetched again."""
+    site = FakeSite(DATA)
+
+    async def copy(stage: Stage) -> None:
+        assert await stage.read_all(await stage.open()) == DATA
+
+    cache = open_cache(tmp_path / "cache")
+    play(copy, site, cache)
+    cache.close()
+    (file,) = (path for path in (tmp_path / "cache" / "content").glob("*/*"))
+    with file.open("r+b") as damaged:
+        damaged.seek(BLOCK_BYTES + 77)
+        damaged.write(bytes(3))
+
+    cache = open_cache(tmp_path / "cache")
+    again = FakeSite(DATA)
+    play(copy, again, cache)
+    cache.close()
+    assert again.sent_bytes <= MIB
+
+
+def test_what_is_complete_outlives_the_image(cache: CacheDirectory) -> None:
+    """An image that is gone from the account is read as far as it is cached; beyond, it is stale."""
+    site = FakeSite(made_up(20 * MIB))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await read(reader, 0, 100_000)
+        stage.library.vanished([IMAGE])
+        assert await read(reader, 5, 90_000) == site.data[5:90_005]
+        with pytest.raises(ImageChanged):
+            await read(reader, 15 * MIB, 10)
+        with pytest.raises(ImageChanged):
+            await read(reader, len(site.data) - 10, 10)
+
+    play(scene, site, cache)
+
+
+def test_who_waits_for_an_image_that_vanishes_is_told(cache: CacheDirectory) -> None:
+    """A reader whose transfer breaks off after the image vanished does not wait for its deadline."""
+    gate = threading.Event()
+    site = FakeSite(made_up(20 * MIB), (Answer(gate=gate, cut_after=MIB // 2),))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+
+        async def vanish() -> None:
+            await until(lambda: bool(site.requests))
+            stage.library.vanished([IMAGE])
+            gate.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(vanish)
+            with pytest.raises(ImageChanged):
+                await read(reader, 0, MIB)
+
+    play(scene, site, cache)
+
+
+def test_a_paused_stream_goes_on_for_the_next_reader(cache: CacheDirectory) -> None:
+    """Without Range, a stream that nobody needs ends after its pause, and the next reader starts another."""
+    site = FakeSite(made_up(8 * MIB), (Answer(ranged=False, piece_bytes=BLOCK_BYTES),))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, 0, 4096) == site.data[:4096]
+        await until(lambda: site.bodies[0].closed)
+        assert site.sent_bytes <= 2 * MIB
+        assert await read(reader, 4 * MIB, 4096) == site.data[4 * MIB : 4 * MIB + 4096]
+
+    play(scene, site, cache)
+
+
+def test_closing_stops_the_transfer(cache: CacheDirectory) -> None:
+    """When the last reader goes, so does what was being fetched for it; the next one reads on."""
+    gate = threading.Event()
+    site = FakeSite(made_up(20 * MIB), (Answer(gate=gate), Answer()))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        with trio.move_on_after(0.05):
+            await read(reader, 0, 4096)
+        stage.library.close(reader)
+        assert reader.content.open_readers == 0
+        reader = await stage.open()
+        assert await read(reader, 0, 4096) == site.data[:4096]
+
+    play(scene, site, cache, PATIENT)
+    assert site.bodies[0].closed
