@@ -274,6 +274,7 @@ class Content:
         for waiter in self._waiters:
             waiter.error = error
             waiter.woken.set()
+        self._waiters.clear()  # nothing is fetched for them any more
 
     def out_of_sources(self) -> None:
         """Let every waiter see again whether it waits in vain."""
@@ -308,7 +309,7 @@ class Content:
         needs = [
             Need(waiter.first, waiter.end, max(waiter.end, waiter.reader.wanted_end()))
             for waiter in self._waiters
-            if not self._map.all_ready(waiter.first, waiter.end) and not self._is_poisoned(waiter.reader)
+            if not self._map.all_ready(waiter.first, waiter.end)
         ]
         waiting = {waiter.reader for waiter in self._waiters}
         for reader in self._readers - waiting:
@@ -450,8 +451,9 @@ class Content:
     def _poison(self, generation: int, error: ContentError) -> None:
         """Whoever read of *generation* or before may hold wrong bytes: no more for them."""
         self._poisoned = (generation, error)
-        for waiter in self._waiters:
+        for waiter in [waiter for waiter in self._waiters if self._is_poisoned(waiter.reader)]:
             waiter.woken.set()
+            self._waiters.discard(waiter)
 
     def _restart(self, delivered_sums: dict[int, bytes]) -> None:
         """Forget all content, and fetch again what is waited for. From now on, nothing of the old is delivered."""

@@ -23,6 +23,7 @@ from imagefs.content.transfer import Retriever, Transfer
 from imagefs.errors import (
     ContentWrong,
     ImageChanged,
+    ImagefsError,
     Overloaded,
     RefusedUnknownImage,
     TlsFailure,
@@ -310,7 +311,7 @@ class Fetcher:
         if isinstance(error, (ContentWrong, ImageChanged)):
             logger.warning("%s", error)
         else:
-            logger.warning("Image %s cannot be fetched: %s", image_id, error, exc_info=_unexpected(error))
+            logger.warning("Image %s cannot be fetched: %s", image_id, error, exc_info=_bug(error))
         self._failures = 0
         self._gave_up = True
         self._owner.fetch_failed(error)
@@ -331,6 +332,6 @@ class Fetcher:
         self._guarded(self.plan)
 
 
-def _unexpected(error: Exception) -> bool:
-    """Whether the log should show a traceback: a bug, not an answer."""
-    return not type(error).__module__.startswith("imagefs.")
+def _bug(error: Exception) -> Exception | None:
+    """*error* if the log should show its traceback: a bug, not an answer."""
+    return None if isinstance(error, ImagefsError) else error

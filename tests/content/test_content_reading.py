@@ -20,6 +20,7 @@ from content_fakes import (
     open_cache,
     play,
     read,
+    until,
 )
 
 from imagefs.errors import ImageChanged

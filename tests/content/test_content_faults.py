@@ -1,0 +1,357 @@
+"""Reading images from a service that misbehaves: the right bytes or an error, and no hang."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+import trio
+from content_fakes import (
+    IMAGE,
+    MIB,
+    PATIENT,
+    Answer,
+    FakeSite,
+    Stage,
+    made_up,
+    open_cache,
+    outcome,
+    play,
+    read,
+    until,
+)
+
+from imagefs.errors import (
+    ContentWrong,
+    CredentialsRefused,
+    ImageChanged,
+    Overloaded,
+    Refused,
+    RefusedUnknownImage,
+    TlsFailure,
+    TransferBroken,
+    TransferStalled,
+    Unreachable,
+)
+from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.directory import CacheDirectory
+
+DATA = made_up(3 * MIB - 1234)
+OTHER = made_up(3 * MIB - 1234, seed=2)
+HASTY = replace(PATIENT, reader_deadline_s=0.2)
+LAST = len(DATA) - 1
+
+
+def copies(site: FakeSite, cache: CacheDirectory) -> None:
+    """Check that a copy of the image succeeds and is exact."""
+
+    async def scene(stage: Stage) -> None:
+        assert await stage.read_all(await stage.open()) == DATA
+
+    play(scene, site, cache)
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+@pytest.mark.parametrize("cut_after", [0, 1, BLOCK_BYTES, 700_000])
+def test_a_cut_transfer_is_taken_up_again(cache: CacheDirectory, ranged: bool, cut_after: int) -> None:
+    """A body that ends early costs another request, and the copy is exact."""
+    cut = Answer(ranged=ranged, cut_after=cut_after, piece_bytes=90_000)
+    copies(FakeSite(DATA, (cut, cut, Answer(ranged=ranged))), cache)
+
+
+def test_a_server_that_cuts_every_answer_is_read_bit_by_bit(cache: CacheDirectory) -> None:
+    """With Range, each answer only has to bring something."""
+    copies(FakeSite(DATA, (Answer(cut_after=BLOCK_BYTES),)), cache)
+
+
+@pytest.mark.parametrize("error", [TransferBroken("cut"), TransferStalled("nothing arrives")])
+def test_a_stream_that_never_gets_further_fails(cache: CacheDirectory, error: Exception) -> None:
+    """Without Range, a server that ends every stream at the same place is not asked for ever."""
+    site = FakeSite(DATA, (Answer(ranged=False, cut_after=MIB, piece_bytes=BLOCK_BYTES),))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, 0, 4096) == DATA[:4096]
+        with pytest.raises(TransferBroken):
+            await read(reader, 2 * MIB, 4096)
+
+    play(scene, site, cache)
+    assert len(site.requests) <= 6
+
+
+@pytest.mark.parametrize(
+    "flips", [(True, False), (False, True), (True, False, True), (False, True, False, True)]
+)
+def test_the_server_changes_its_mind_about_ranges(cache: CacheDirectory, flips: tuple[bool, ...]) -> None:
+    """What the server can do is learned again with each answer."""
+    copies(FakeSite(DATA, [*[Answer(ranged=flip, cut_after=MIB) for flip in flips], Answer()]), cache)
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (TransferBroken("not the content"), TransferBroken),
+        (TlsFailure("no certificate"), TlsFailure),
+        (CredentialsRefused("no such key"), CredentialsRefused),
+        (Refused("not today"), TransferBroken),
+        (RefusedUnknownImage("invalid image"), ImageChanged),
+        (KeyError("a bug"), TransferBroken),
+    ],
+)
+def test_a_refusal_reaches_the_reader_and_ends_the_asking(
+    cache: CacheDirectory, error: Exception, seen: type[Exception]
+) -> None:
+    """What trying again does not mend is told at once, and nothing more is asked in the background."""
+    site = FakeSite(DATA, (Answer(error=error),))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        with pytest.raises(seen):
+            await read(reader, 0, MIB)
+        asked = len(site.requests)
+        await trio.sleep(0.02)
+        assert len(site.requests) == asked <= 5
+        assert stage.errors[IMAGE]
+        site.script = (Answer(),)
+        assert await read(await stage.open(), 0, MIB) == DATA[:MIB]
+
+    play(scene, site, cache)
+
+
+def test_a_refused_readahead_is_not_asked_for_again_and_again(cache: CacheDirectory) -> None:
+    """While nobody waits, a refusal is not answered with more requests."""
+    data = made_up(24 * MIB)
+    site = FakeSite(data)
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        for offset in range(0, 4 * MIB, BLOCK_BYTES):
+            assert await read(reader, offset, BLOCK_BYTES) == data[offset : offset + BLOCK_BYTES]
+        site.script = (Answer(error=Refused("no more")),)
+        for offset in range(4 * MIB, 24 * MIB, BLOCK_BYTES):
+            got = await outcome(lambda at=offset: read(reader, at, BLOCK_BYTES))
+            if isinstance(got, Exception):
+                break
+        asked = len(site.requests)
+        await trio.sleep(0.05)
+        assert len(site.requests) <= asked + 2
+
+    play(scene, site, cache)
+
+
+@pytest.mark.parametrize("error", [Unreachable("no route"), Overloaded("503")])
+def test_an_outage_is_waited_out(cache: CacheDirectory, error: Exception) -> None:
+    """A service that comes back within the deadline is not noticed."""
+    copies(FakeSite(DATA, (*[Answer(error=error)] * 10, Answer())), cache)
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"), [(Unreachable("no route"), Unreachable), (Overloaded("503"), TransferBroken)]
+)
+def test_an_outage_that_lasts_names_its_cause(
+    cache: CacheDirectory, error: Exception, seen: type[Exception]
+) -> None:
+    """At the deadline, the reader is told why nothing came, not only that nothing came."""
+
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(seen, match=str(error)):
+            await read(await stage.open(), 0, 10)
+
+    play(scene, FakeSite(DATA, (Answer(error=error),)), cache, HASTY)
+
+
+def test_silence_ends_at_the_deadline(cache: CacheDirectory) -> None:
+    """Where nothing at all happens, the reader gets an error by its deadline, and the next one is served."""
+    gate = threading.Event()
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        with pytest.raises(TransferStalled):
+            await read(reader, 0, 10)
+        gate.set()
+        assert await read(reader, 0, 10) == DATA[:10]
+
+    play(scene, FakeSite(DATA, (Answer(gate=gate),)), cache, HASTY)
+
+
+def test_resets_of_all_connections_at_once_are_one_failure(cache: CacheDirectory) -> None:
+    """Parallel transfers that break together do not use up the tries."""
+    data = made_up(40 * MIB)
+    gate = threading.Event()
+    site = FakeSite(data)
+
+    async def scene(stage: Stage) -> None:
+        stage.service.link.ranged = True
+        stage.service.link.note_rate(MIB, 0.05)
+        reader = await stage.open()
+        for offset in range(0, 8 * MIB, MIB):
+            await read(reader, offset, MIB)
+        before = len(site.requests)
+        site.script = (*[Answer()] * before, *[Answer(gate=gate, cut_after=0)] * 8, Answer())
+
+        async def reset() -> None:
+            await until(lambda: len(site.requests) >= before + 4)
+            gate.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reset)
+            assert await stage.read_all(reader, MIB) == data
+
+    play(scene, site, cache)
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+def test_corrupt_once_is_fetched_once_more(cache: CacheDirectory, ranged: bool) -> None:
+    """Whole content that fails its check is fetched again; who has seen nothing wrong never notices."""
+    bad = Answer(ranged=ranged, wrong_at=MIB + 5)
+    site = FakeSite(DATA, (*[bad] * 1, Answer(ranged=ranged)))
+
+    async def scene(stage: Stage) -> None:
+        assert await read(await stage.open(), 0, len(DATA)) == DATA
+
+    play(scene, site, cache)
+    assert site.sent_bytes <= 2.1 * len(DATA)
+
+
+def test_who_got_wrong_bytes_gets_an_error_and_no_mix(cache: CacheDirectory) -> None:
+    """A copy that took wrong bytes from the first transfer fails; the next copy is exact."""
+    site = FakeSite(DATA, (Answer(ranged=False, wrong_at=5), Answer(ranged=False)))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, 0, 10) != DATA[:10]
+        with pytest.raises(ContentWrong):
+            await stage.read_all(reader)
+        with pytest.raises(ContentWrong):
+            await read(reader, 0, 10)
+        assert not reader.content.keepable
+        assert await stage.read_all(await stage.open()) == DATA
+
+    play(scene, site, cache)
+
+
+def test_corrupt_always_is_an_error_after_two_transfers(cache: CacheDirectory) -> None:
+    """Content that is wrong twice is refused for a while, then fetched again."""
+    site = FakeSite(DATA, (Answer(wrong_at=LAST),))
+    settings = replace(PATIENT, wrong_for_s=0.1)
+
+    async def scene(stage: Stage) -> None:
+        for _ in range(3):
+            with pytest.raises(ContentWrong):
+                await read(await stage.open(), 0, len(DATA))
+        assert site.sent_bytes <= 2.1 * len(DATA)
+        await trio.sleep(0.15)
+        site.script = (Answer(),)
+        assert await read(await stage.open(), 0, len(DATA)) == DATA
+
+    play(scene, site, cache, settings)
+
+
+def test_other_bytes_than_before_are_never_mixed(cache: CacheDirectory) -> None:
+    """A stream that starts over with another content makes the reader's handle stale."""
+    first = Answer(ranged=False, cut_after=MIB)
+    site = FakeSite(DATA, (first, Answer(ranged=False, data=OTHER), Answer(ranged=False)))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, 0, 4096) == DATA[:4096]
+        with pytest.raises(ImageChanged):
+            await stage.read_all(reader)
+        assert await stage.read_all(await stage.open()) == DATA
+
+    play(scene, site, cache)
+
+
+def test_proved_content_is_not_given_up_for_other_bytes(tmp_path: object, cache: CacheDirectory) -> None:
+    """What was proved stays; evicted parts of it that arrive wrong are an error, and mend when they arrive right."""
+    site = FakeSite(DATA)
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await stage.read_all(reader) == DATA
+        await until(lambda: reader.content._stored.verified)
+        reader.content._stored.forget_blocks([2])
+        site.script = (Answer(data=OTHER),)
+        with pytest.raises(ContentWrong):
+            await read(reader, 2 * BLOCK_BYTES, 10)
+        assert await read(reader, 0, 10) == DATA[:10]
+        site.script = (Answer(),)
+        assert await stage.read_all(reader) == DATA
+
+    play(scene, site, cache)
+
+
+def test_a_second_source_is_used_when_the_first_is_gone(cache: CacheDirectory) -> None:
+    """Replicas of one content stand in for each other."""
+
+    class HalfGone(FakeSite):
+        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
+            if image_id == "1":
+                raise RefusedUnknownImage("invalid image")
+            return super().retrieve(image_id, size_bytes, start, end)
+
+    async def scene(stage: Stage) -> None:
+        first, _ = await stage.open("1"), await stage.open("2")
+        assert await stage.read_all(first) == DATA
+
+    play(scene, HalfGone(DATA), cache)
+
+
+def test_without_threads_readers_fail_and_the_loop_lives(
+    cache: CacheDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no thread can be started, readers get errors; afterwards all goes on."""
+
+    class NoThreads:
+        async def acquire_on_behalf_of(self, borrower: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+    async def scene(stage: Stage) -> None:
+        whole = stage.service
+        reader = await stage.open()
+        reader.content._fetcher._service = replace(whole, transfer_threads=NoThreads())
+        with pytest.raises(TransferBroken):
+            await read(reader, 0, 10)
+        reader.content._fetcher._service = whole
+        assert await stage.read_all(reader) == DATA
+
+    play(scene, FakeSite(DATA), cache)
+
+
+def test_a_bug_in_a_check_fails_its_readers_only(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in a background task is logged, fails who waits, and leaves the blocks to be checked again."""
+    site = FakeSite(DATA)
+
+    async def fill(stage: Stage) -> None:
+        await read(await stage.open(), 0, MIB)
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        blocks = reader.content._blocks
+        blocks.check = lambda first, end: 1 // 0  # type: ignore[method-assign]
+        with pytest.raises(TransferBroken):
+            await read(reader, 0, 10)
+        del blocks.check
+        assert await read(reader, 0, 10) == DATA[:10]
+
+    for scene_ in (fill, scene):
+        cache = open_cache(tmp_path / "cache")
+        play(scene_, site, cache)
+        cache.close()
+    assert "A background task of a content failed" in caplog.text
+    caplog.clear()
+
+
+def test_shutting_does_not_wait_for_a_silent_service(cache: CacheDirectory) -> None:
+    """Open transfers are aborted when the library is shut, whatever they are waiting for."""
+    never = threading.Event()
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        with trio.move_on_after(0.02):
+            await read(reader, 0, 10)
+
+    site = FakeSite(DATA, (Answer(gate=never),))
+    play(scene, site, cache)
+    assert all(body.closed for body in site.bodies)
