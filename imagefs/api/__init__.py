@@ -1,18 +1,22 @@
 """The service: signing, wire format, retry policy, client. The only room that imports requests. No trio.
 
-==============  ======================================================================
-``client``      the image actions as calls
-``body``        content as it arrives
-``verdicts``    what an answer's status and refusals mean
-``parsing``     answers to models
-``refusals``    the service's texts: made safe to show, and the errors they stand for
-``retry``       when a call is tried again
-``signing``     the signature of a call
-``transport``   pooled connections, proxies, TLS; the only user of requests and urllib3
-``sockets``     sockets whose timeout bounds a whole exchange
-``limits``      how long and how much the client puts up with
-``clock``       the time, passed in
-==============  ======================================================================
+================  =============================================================================
+``client``        the image actions as calls
+``body``          content as it arrives
+``content_head``  whether the head of an answer can be that of the content
+``verdicts``      what an answer's status and refusals mean
+``parsing``       answers to models
+``refusals``      the service's texts: made safe to show, and the errors they stand for
+``retry``         when a call is tried again
+``signing``       the signature of a call
+``endpoint``      the API URL and the credentials, checked
+``transport``     one POST: proxies, certificates, requests' adapter
+``connections``   urllib3's connections, with bodies that another thread can interrupt
+``sockets``       sockets whose timeout bounds a whole exchange
+``failures``      why an exchange failed, in words
+``limits``        how long and how much the client puts up with
+``clock``         the time, passed in
+================  =============================================================================
 """
 
 from imagefs.api.body import ContentBody

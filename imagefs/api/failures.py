@@ -59,6 +59,8 @@ def reason_of(exc: BaseException | None) -> str:
 
 _REASONS: Final = (
     (TimeoutError, "it did not answer in time"),
+    (ssl.SSLEOFError, "it closed the connection"),
+    (ssl.SSLError, "the secure connection broke"),
     (http.client.RemoteDisconnected, "it closed the connection without an answer"),
     (http.client.IncompleteRead, "the connection ended early"),
     (http.client.HTTPException, "its answer is not HTTP"),

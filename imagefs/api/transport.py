@@ -1,6 +1,6 @@
 """One signed POST to the service and its answer: pooled connections, proxies, TLS, deadlines.
 
-The only module that knows requests and urllib3. It uses requests' adapter without a session: cookies,
+It uses requests' adapter without a session: cookies,
 netrc, redirects and the environment looked up for each call are a session's, and none is wanted for signed
 calls. The adapter's pools may be used from any number of threads at once. Used by the client.
 """

@@ -80,15 +80,18 @@ class Peer:
                 threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
 
     def _serve(self, conn: socket.socket) -> None:
-        with suppress(OSError, ValueError):
-            conn = self.wrap(conn)
-            self._open.append(conn)
-            reader = conn.makefile("rb")
-            while (request := read_request(reader)) is not None:
+        with (
+            suppress(OSError, ValueError),
+            conn,
+            self.wrap(conn) as wrapped,
+            wrapped.makefile("rb") as reader,
+        ):
+            self._open.append(wrapped)
+            while not self.done.is_set() and (request := read_request(reader)) is not None:
                 with self._lock:
                     self.requests.append(request)
                     step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-                step(conn, request)
+                step(wrapped, request)
 
 
 def read_request(reader) -> Request | None:

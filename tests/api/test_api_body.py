@@ -307,6 +307,8 @@ def test_what_is_read_is_the_content_or_an_error(peer, connect, content, sent, f
     body = None
     try:
         body = connect(stall_s=0.5).retrieve("1", len(content))
-        assert read_all(body, 777) == content == data
+        received = read_all(body, 777)
+        assert received == data
+        assert len(received) == len(content)
     except errors.ImagefsError:
         assert data != content or content == REFUSAL

@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
 
 import pytest
 from api_peer import CREDENTIALS, Peer, answers, head, read_request, sends, serving
@@ -150,13 +151,15 @@ class Proxy(Peer):
         super().__init__()
 
     def _serve(self, conn):
-        self._open.append(conn)
-        self.requests.append(read_request(conn.makefile("rb", buffering=0)))
-        conn.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        with socket.create_connection(("127.0.0.1", self._target)) as target:
-            self._open.append(target)
-            threading.Thread(target=pump, args=(target, conn), daemon=True).start()
-            pump(conn, target)
+        with suppress(OSError), conn, conn.makefile("rb", buffering=0) as reader:
+            self._open.append(conn)
+            self.requests.append(read_request(reader))
+            conn.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            with socket.create_connection(("127.0.0.1", self._target)) as target:
+                back = threading.Thread(target=pump, args=(target, conn), daemon=True)
+                back.start()
+                pump(conn, target)
+                back.join(5)
 
 
 def pump(source, sink):
