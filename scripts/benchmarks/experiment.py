@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +49,7 @@ class Bench:
     server: Server
     scratch: Path
     scale: Scale
-    profiles: list[Profile] | None = field(default=None)
+    profiles: list[Profile] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,6 @@ def timed(*command: str | Path) -> Timing:
     return Timing(wall_s, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime)
 
 
-def read_whole(path: Path) -> Timing:
-    """Read the file at *path* front to back, as one program would."""
-    return timed(*reader_of(path))
-
-
 def read_by_many(paths: Iterable[Path]) -> None:
     """Read each of *paths* front to back, all at once, a process each. Raises BenchError where one fails."""
     readers = [subprocess.Popen(reader_of(path)) for path in paths]

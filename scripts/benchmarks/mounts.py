@@ -5,11 +5,10 @@ Used by the experiments. A mount is handed out when its listing can be read; no 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,19 +42,14 @@ def imagefs(server: Server, scratch: Path, cache_dir: Path | None = None) -> Ite
     with directory(scratch, "imagefs") as name:
         own = Path(name)
         root = own / "mount"
-        root.mkdir()
-        options = (
+        command = (
+            *(IMAGEFS, "mount", str(root), "--foreground", "--log-file", str(own / "log")),
             *("--api-url", server.api_url, "--credentials", str(server.credentials_file)),
-            *("--cache-dir", str(cache_dir or own / "cache"), "--log-file", str(own / "log")),
+            *("--cache-dir", str(cache_dir or own / "cache")),
         )
-        try:
-            _checked(IMAGEFS, "mount", str(root), *options)
-            pid = int(os.getxattr(root, "user.imagefs.pid"))
+        with _mounted(root, command) as pid:
             list((root / REGION).iterdir())
             yield Mount(root, root / REGION, pid)
-        finally:
-            if mount_at(root) is not None:
-                _checked(IMAGEFS, "umount", "--lazy", str(root))
 
 
 @contextmanager
@@ -64,7 +58,6 @@ def rclone(server: Server, scratch: Path, cache_mode: str) -> Iterator[Mount]:
     with directory(scratch, "rclone") as name:
         own = Path(name)
         root, configuration = own / "mount", own / "rclone.conf"
-        root.mkdir()
         configuration.touch()
         command = (
             *("rclone", "mount", ":http:", str(root), "--http-url", server.plain_url),
@@ -77,34 +70,44 @@ def rclone(server: Server, scratch: Path, cache_mode: str) -> Iterator[Mount]:
                 str(configuration),
             ),
         )
-        # A session of its own: on Ctrl-C it is unmounted here, once.
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-            try:
-                _await_mount(root, process)
-                list(root.iterdir())
-                yield Mount(root, root, process.pid)
-            finally:
-                _end(root, process)
+        with _mounted(root, command) as pid:
+            list(root.iterdir())
+            yield Mount(root, root, pid)
 
 
-def _await_mount(root: Path, process: subprocess.Popen[bytes]) -> None:
+@contextmanager
+def _mounted(root: Path, command: Sequence[str]) -> Iterator[int]:
+    """Run *command*, which mounts on *root* and stays, until the block ends; tells its process id."""
+    root.mkdir()
+    # In the foreground, so that it can be ended whatever it is at; in a session of its own, so that Ctrl-C ends it
+    # only here, once nobody reads from it any more.
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            _await_mount(root, process)
+            yield process.pid
+        finally:
+            _end(root, process)
+
+
+def _await_mount(root: Path, process: subprocess.Popen[str]) -> None:
     give_up_s = time.monotonic() + START_S
     while mount_at(root) is None:
-        if process.poll() is not None or time.monotonic() > give_up_s:
-            raise BenchError("rclone did not mount.")
+        if process.poll() is not None:
+            assert process.stderr is not None
+            raise BenchError(f"Could not be mounted: {process.stderr.read().strip()}")
+        if time.monotonic() > give_up_s:
+            raise BenchError(f"Not mounted within {START_S:.0f} s.")
         time.sleep(0.02)
 
 
-def _end(root: Path, process: subprocess.Popen[bytes]) -> None:
-    if mount_at(root) is not None:
-        _checked("umount", "--lazy", str(root))
+def _end(root: Path, process: subprocess.Popen[str]) -> None:
+    process.terminate()  # unmounts, and brings the cache to rest
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:
-        process.kill()  # and Popen waits for its end
-
-
-def _checked(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BenchError(f"{command[0]} failed: {done.stderr.strip()}")
+        process.kill()
+        process.wait()
+    if mount_at(root) is not None:
+        subprocess.run(["umount", "--lazy", root], check=False)

@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks import mounts
 from benchmarks.cpu_time import watched
 from benchmarks.experiment import NO_CROWDS, Bench, Experiment, Scale
-from benchmarks.machine import Timing, make_cold, read_whole, reader_of, timed
+from benchmarks.machine import Timing, make_cold, reader_of, timed
 from benchmarks.results import Goal
 from benchmarks.server import Wanted
 
@@ -41,19 +41,21 @@ def _profiled(bench: Bench, what: str, reader: str, pids: Mapping[str, int], *co
 # Cold
 
 
-def _through_imagefs(bench: Bench) -> float:
+def _through_imagefs(bench: Bench, what: str = "cold") -> float:
     make_cold([bench.server.contents[WHOLE]])
     with mounts.imagefs(bench.server, bench.scratch) as mount:
         pids = {"imagefs": mount.pid, "server": bench.server.pid}
-        return _mb_per_s(bench, _profiled(bench, "imagefs", "dd", pids, *reader_of(mount.images / WHOLE)))
+        return _mb_per_s(
+            bench, _profiled(bench, f"imagefs, {what}", "dd", pids, *reader_of(mount.images / WHOLE))
+        )
 
 
-def _through_curl(bench: Bench) -> float:
+def _through_curl(bench: Bench, what: str = "cold") -> float:
     make_cold([bench.server.contents[WHOLE]])
     with mounts.directory(bench.scratch, "curl") as directory:
         command = ("curl", "--silent", "--show-error", "--fail", "-o", Path(directory, WHOLE))
         pids = {"server": bench.server.pid}
-        timing = _profiled(bench, "curl", "curl", pids, *command, bench.server.plain_url + WHOLE)
+        timing = _profiled(bench, f"curl, {what}", "curl", pids, *command, bench.server.plain_url + WHOLE)
         return _mb_per_s(bench, timing)
 
 
@@ -61,7 +63,7 @@ def _through_rclone(bench: Bench, cache_mode: str) -> float:
     make_cold([bench.server.contents[WHOLE]])
     with mounts.rclone(bench.server, bench.scratch, cache_mode) as mount:
         pids = {"rclone": mount.pid, "server": bench.server.pid}
-        what = f"rclone {cache_mode}"
+        what = f"rclone {cache_mode}, cold"
         return _mb_per_s(bench, _profiled(bench, what, "dd", pids, *reader_of(mount.images / WHOLE)))
 
 
@@ -91,7 +93,8 @@ WHOLE_COLD: Final = Experiment(
 
 def _limited_round(bench: Bench) -> Mapping[str, float]:
     with bench.server.behaving(rate_bytes_per_s=LIMIT_BYTES_PER_S, range=True):
-        return {"imagefs": _through_imagefs(bench), "curl": _through_curl(bench)}
+        what = "cold, 40 MB/s a connection"
+        return {"imagefs": _through_imagefs(bench, what), "curl": _through_curl(bench, what)}
 
 
 LIMITED: Final = Experiment(
@@ -118,13 +121,15 @@ def _cached_round(bench: Bench) -> Mapping[str, float]:
     with ExitStack() as stack:
         raw = Path(stack.enter_context(mounts.directory(bench.scratch, "raw")), WHOLE)
         timed("cp", "--reflink=never", whole, raw)
-        image = stack.enter_context(mounts.imagefs(bench.server, bench.scratch)).images / WHOLE
-        read_whole(image)
+        mount = stack.enter_context(mounts.imagefs(bench.server, bench.scratch))
+        image = mount.images / WHOLE
+        timed(*reader_of(image))
         values = {}
-        for name, path in (("imagefs", image), ("raw file", raw)):
+        for program, path, pids in (("imagefs", image, {"imagefs": mount.pid}), ("raw file", raw, {})):
             make_cold()
-            values[f"{name}, from disk"] = _mb_per_s(bench, read_whole(path))
-            values[f"{name}, from memory"] = _mb_per_s(bench, read_whole(path))
+            for where in ("from disk", "from memory"):
+                what = f"{program}, {where}"
+                values[what] = _mb_per_s(bench, _profiled(bench, what, "dd", pids, *reader_of(path)))
         return values
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-Number = Callable[[float, float], float]
+Comparison = Callable[[float, float], float]
 
 HEADINGS: Final = ("what", "imagefs", "other", "compared [min - max]", "goal", "reached")
 
@@ -26,7 +26,7 @@ class Goal:
     ours: str
     unit: str
     other: str | None = None
-    compare: Number = operator.truediv
+    compare: Comparison = operator.truediv
     at_least: float | None = None
     at_most: float | None = None
     budget: bool = False
