@@ -1,8 +1,8 @@
 """One signed POST to the service and its answer: pooled connections, proxies, TLS, deadlines.
 
-It uses requests' adapter without a session: cookies,
-netrc, redirects and the environment looked up for each call are a session's, and none is wanted for signed
-calls. The adapter's pools may be used from any number of threads at once. Used by the client.
+It uses requests' adapter without a session: cookies, netrc, redirects and an environment that is looked up
+for each call are a session's, and none is wanted for signed calls. The adapter's pools may be used from any
+number of threads at once. Used by the client.
 """
 
 from __future__ import annotations
