@@ -111,6 +111,7 @@ class Content:
         self._wrongs = 0
         self._last_error: Exception | None = None
         self._wrong_until = 0.0
+        self._wrong_text = ""
 
     # Readers
 
@@ -226,7 +227,7 @@ class Content:
             if self._ready_for(waiter):
                 return
             if self._service.clock() < self._wrong_until:
-                raise ContentWrong(f"The content of image {self._image_id} was wrong twice; try again later.")
+                raise ContentWrong(f"{self._wrong_text} It was fetched twice; try again later.")
             if self._is_lost(waiter):
                 raise ImageChanged(f"Image {self._image_id} is gone from the account.")
             deadline_s = self._service.settings.reader_deadline_s

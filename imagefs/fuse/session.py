@@ -55,6 +55,7 @@ class Session:
     def __init__(self, options: MountOptions) -> None:
         self._options = options
         self._mounted = False
+        logging.getLogger("pyfuse3").addFilter(_is_worth_saying)
 
     def mount(self, operations: Operations) -> None:
         """Mount the tree. Raises SetupError."""
@@ -109,3 +110,11 @@ class Session:
                 knob,
                 error.strerror,
             )
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """False for pyfuse3's complaint that a reply came too late.
+
+    The kernel knows the request no more (ENOENT): its process was killed, or the tree unmounted meanwhile.
+    """
+    return "fuse_reply_* failed with No such file" not in record.getMessage()
