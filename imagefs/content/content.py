@@ -213,6 +213,15 @@ class Content:
         readahead.note(offset, end - offset)
         if readahead.position >= reader.plan_at and readahead.window_bytes:
             reader.plan_at = readahead.position + max(MIB // 2, readahead.window_bytes // 8)
+            import os as _os
+
+            _b = max(0, offset - (32 << 20))
+            _os.posix_fadvise(
+                self._stored._file._descriptor,
+                max(0, _b - (64 << 20)),
+                min(_b, 64 << 20),
+                _os.POSIX_FADV_DONTNEED,
+            )
             self._stored.touch(offset // BLOCK_BYTES, (end - 1) // BLOCK_BYTES)
             self.plan()
 
@@ -441,6 +450,7 @@ class Content:
         self._wrongs += 1
         if self._wrongs > 1:
             logger.error("%s It was fetched twice.", text)
+            self._wrong_text = text
             self._wrongs = 0
             self._wrong_until = self._service.clock() + self._service.settings.wrong_for_s
             self._poison(self.generation, error)
