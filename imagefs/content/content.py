@@ -213,15 +213,6 @@ class Content:
         readahead.note(offset, end - offset)
         if readahead.position >= reader.plan_at and readahead.window_bytes:
             reader.plan_at = readahead.position + max(MIB // 2, readahead.window_bytes // 8)
-            import os as _os
-
-            _b = max(0, offset - (32 << 20))
-            _os.posix_fadvise(
-                self._stored._file._descriptor,
-                max(0, _b - (64 << 20)),
-                min(_b, 64 << 20),
-                _os.POSIX_FADV_DONTNEED,
-            )
             self._stored.touch(offset // BLOCK_BYTES, (end - 1) // BLOCK_BYTES)
             self.plan()
 
