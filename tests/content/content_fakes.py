@@ -220,3 +220,12 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait for what a worker thread brings about."""
     while not condition():  # noqa: ASYNC110  # there is no event to wait for
         await trio.sleep(0.001)
+
+
+def difference(got: bytes, wanted: bytes) -> int | None:
+    """Where *got* first differs from *wanted*; None where it does not. Keeps mebibytes out of failed assertions."""
+    if got == wanted:
+        return None
+    return next(
+        (at for at, pair in enumerate(zip(got, wanted, strict=False)) if pair[0] != pair[1]), len(got)
+    )

@@ -14,6 +14,7 @@ from content_fakes import (
     Answer,
     FakeSite,
     Stage,
+    difference,
     made_up,
     open_cache,
     outcome,
@@ -47,7 +48,7 @@ def copies(site: FakeSite, cache: CacheDirectory) -> None:
     """Check that a copy of the image succeeds and is exact."""
 
     async def scene(stage: Stage) -> None:
-        assert await stage.read_all(await stage.open()) == DATA
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
 
     play(scene, site, cache)
 
@@ -72,7 +73,7 @@ def test_a_stream_that_never_gets_further_fails(cache: CacheDirectory, error: Ex
 
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
-        assert await read(reader, 0, 4096) == DATA[:4096]
+        assert difference(await read(reader, 0, 4096), DATA[:4096]) is None
         with pytest.raises(TransferBroken):
             await read(reader, 2 * MIB, 4096)
 
@@ -114,7 +115,7 @@ def test_a_refusal_reaches_the_reader_and_ends_the_asking(
         assert len(site.requests) == asked <= 5
         assert stage.errors[IMAGE]
         site.script = (Answer(),)
-        assert await read(await stage.open(), 0, MIB) == DATA[:MIB]
+        assert difference(await read(await stage.open(), 0, MIB), DATA[:MIB]) is None
 
     play(scene, site, cache)
 
@@ -127,7 +128,10 @@ def test_a_refused_readahead_is_not_asked_for_again_and_again(cache: CacheDirect
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
         for offset in range(0, 4 * MIB, BLOCK_BYTES):
-            assert await read(reader, offset, BLOCK_BYTES) == data[offset : offset + BLOCK_BYTES]
+            assert (
+                difference(await read(reader, offset, BLOCK_BYTES), data[offset : offset + BLOCK_BYTES])
+                is None
+            )
         site.script = (Answer(error=Refused("no more")),)
         for offset in range(4 * MIB, 24 * MIB, BLOCK_BYTES):
             got = await outcome(lambda at=offset: read(reader, at, BLOCK_BYTES))
@@ -170,7 +174,7 @@ def test_silence_ends_at_the_deadline(cache: CacheDirectory) -> None:
         with pytest.raises(TransferStalled):
             await read(reader, 0, 10)
         gate.set()
-        assert await read(reader, 0, 10) == DATA[:10]
+        assert difference(await read(reader, 0, 10), DATA[:10]) is None
 
     play(scene, FakeSite(DATA, (Answer(gate=gate),)), cache, HASTY)
 
@@ -196,7 +200,7 @@ def test_resets_of_all_connections_at_once_are_one_failure(cache: CacheDirectory
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reset)
-            assert await stage.read_all(reader, MIB) == data
+            assert difference(await stage.read_all(reader, MIB), data) is None
 
     play(scene, site, cache)
 
@@ -208,7 +212,7 @@ def test_corrupt_once_is_fetched_once_more(cache: CacheDirectory, ranged: bool) 
     site = FakeSite(DATA, (*[bad] * 1, Answer(ranged=ranged)))
 
     async def scene(stage: Stage) -> None:
-        assert await read(await stage.open(), 0, len(DATA)) == DATA
+        assert difference(await read(await stage.open(), 0, len(DATA)), DATA) is None
 
     play(scene, site, cache)
     assert site.sent_bytes <= 2.1 * len(DATA)
@@ -226,7 +230,7 @@ def test_who_got_wrong_bytes_gets_an_error_and_no_mix(cache: CacheDirectory) -> 
         with pytest.raises(ContentWrong):
             await read(reader, 0, 10)
         assert not reader.content.keepable
-        assert await stage.read_all(await stage.open()) == DATA
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
 
     play(scene, site, cache)
 
@@ -243,7 +247,7 @@ def test_corrupt_always_is_an_error_after_two_transfers(cache: CacheDirectory) -
         assert site.sent_bytes <= 2.1 * len(DATA)
         await trio.sleep(0.15)
         site.script = (Answer(),)
-        assert await read(await stage.open(), 0, len(DATA)) == DATA
+        assert difference(await read(await stage.open(), 0, len(DATA)), DATA) is None
 
     play(scene, site, cache, settings)
 
@@ -255,10 +259,10 @@ def test_other_bytes_than_before_are_never_mixed(cache: CacheDirectory) -> None:
 
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
-        assert await read(reader, 0, 4096) == DATA[:4096]
+        assert difference(await read(reader, 0, 4096), DATA[:4096]) is None
         with pytest.raises(ImageChanged):
             await stage.read_all(reader)
-        assert await stage.read_all(await stage.open()) == DATA
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
 
     play(scene, site, cache)
 
@@ -269,15 +273,15 @@ def test_proved_content_is_not_given_up_for_other_bytes(tmp_path: object, cache:
 
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
-        assert await stage.read_all(reader) == DATA
+        assert difference(await stage.read_all(reader), DATA) is None
         await until(lambda: reader.content._stored.verified)
         reader.content._stored.forget_blocks([2])
         site.script = (Answer(data=OTHER),)
         with pytest.raises(ContentWrong):
             await read(reader, 2 * BLOCK_BYTES, 10)
-        assert await read(reader, 0, 10) == DATA[:10]
+        assert difference(await read(reader, 0, 10), DATA[:10]) is None
         site.script = (Answer(),)
-        assert await stage.read_all(reader) == DATA
+        assert difference(await stage.read_all(reader), DATA) is None
 
     play(scene, site, cache)
 
@@ -293,7 +297,7 @@ def test_a_second_source_is_used_when_the_first_is_gone(cache: CacheDirectory) -
 
     async def scene(stage: Stage) -> None:
         first, _ = await stage.open("1"), await stage.open("2")
-        assert await stage.read_all(first) == DATA
+        assert difference(await stage.read_all(first), DATA) is None
 
     play(scene, HalfGone(DATA), cache)
 
@@ -314,7 +318,7 @@ def test_without_threads_readers_fail_and_the_loop_lives(
         with pytest.raises(TransferBroken):
             await read(reader, 0, 10)
         reader.content._fetcher._service = whole
-        assert await stage.read_all(reader) == DATA
+        assert difference(await stage.read_all(reader), DATA) is None
 
     play(scene, FakeSite(DATA), cache)
 
@@ -333,7 +337,7 @@ def test_a_bug_in_a_check_fails_its_readers_only(tmp_path, caplog: pytest.LogCap
         with pytest.raises(TransferBroken):
             await read(reader, 0, 10)
         del blocks.check
-        assert await read(reader, 0, 10) == DATA[:10]
+        assert difference(await read(reader, 0, 10), DATA[:10]) is None
 
     for scene_ in (fill, scene):
         cache = open_cache(tmp_path / "cache")

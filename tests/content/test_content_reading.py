@@ -15,6 +15,7 @@ from content_fakes import (
     Answer,
     FakeSite,
     Stage,
+    difference,
     key_of,
     made_up,
     open_cache,
@@ -37,7 +38,7 @@ def test_a_copy_is_exact_and_moves_every_byte_once(cache: CacheDirectory, ranged
     site = FakeSite(DATA, (Answer(ranged=ranged, piece_bytes=50_000),))
 
     async def scene(stage: Stage) -> None:
-        assert await stage.read_all(await stage.open(), step) == DATA
+        assert difference(await stage.read_all(await stage.open(), step), DATA) is None
 
     play(scene, site, cache)
     assert site.sent_bytes <= 1.05 * len(DATA)
@@ -51,9 +52,9 @@ def test_sizes_around_the_units(cache: CacheDirectory, ranged: bool, size_bytes:
 
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
-        assert await read(reader, 0, size_bytes + 100) == data
-        assert await read(reader, size_bytes, 10) == b""
-        assert await read(reader, size_bytes + 10**6, 10) == b""
+        assert difference(await read(reader, 0, size_bytes + 100), data) is None
+        assert difference(await read(reader, size_bytes, 10), b"") is None
+        assert difference(await read(reader, size_bytes + 10**6, 10), b"") is None
 
     play(scene, FakeSite(data, (Answer(ranged=ranged),)), cache)
 
@@ -65,7 +66,7 @@ def test_a_look_at_the_header_costs_a_header(cache: CacheDirectory) -> None:
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
         for offset in (0, 4096, 32768, 65536):
-            assert await read(reader, offset, 4096) == site.data[offset : offset + 4096]
+            assert difference(await read(reader, offset, 4096), site.data[offset : offset + 4096]) is None
 
     play(scene, site, cache)
     assert site.sent_bytes <= MIB
@@ -78,7 +79,7 @@ def test_a_seek_reads_around_the_place_only(cache: CacheDirectory) -> None:
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
         for offset in (9 * MIB, 5 * MIB, 12 * MIB):
-            assert await read(reader, offset, 10_000) == site.data[offset : offset + 10_000]
+            assert difference(await read(reader, offset, 10_000), site.data[offset : offset + 10_000]) is None
 
     play(scene, site, cache)
     assert site.sent_bytes <= 3 * 2 * BLOCK_BYTES
@@ -135,7 +136,7 @@ def test_an_image_without_checksum_is_delivered_whole(cache: CacheDirectory) -> 
     unsummed = type(key)(key.size_bytes, None, IMAGE)
 
     async def scene(stage: Stage) -> None:
-        assert await stage.read_all(await stage.open()) == DATA
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
 
     play(scene, FakeSite(DATA), cache, key=unsummed)
 
@@ -160,8 +161,8 @@ def test_what_was_cached_is_not_fetched_again(tmp_path: Path, blocks_read: int) 
 
     async def finish(stage: Stage) -> None:
         reader = await stage.open()
-        assert await read(reader, len(data) - 10, 10) == data[-10:]
-        assert await stage.read_all(reader, MIB) == data
+        assert difference(await read(reader, len(data) - 10, 10), data[-10:]) is None
+        assert difference(await stage.read_all(reader, MIB), data) is None
 
     cache = open_cache(tmp_path / "cache")
     play(finish, second, cache)
@@ -170,7 +171,7 @@ def test_what_was_cached_is_not_fetched_again(tmp_path: Path, blocks_read: int) 
     async def again(stage: Stage) -> None:
         reader = await stage.open()
         assert reader.content.keepable
-        assert await stage.read_all(reader, MIB) == data
+        assert difference(await stage.read_all(reader, MIB), data) is None
 
     third = FakeSite(data)
     play(again, third, cache)
@@ -183,7 +184,7 @@ def test_damage_on_disk_is_found_and_mended(tmp_path: Path) -> None:
     site = FakeSite(DATA)
 
     async def copy(stage: Stage) -> None:
-        assert await stage.read_all(await stage.open()) == DATA
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
 
     cache = open_cache(tmp_path / "cache")
     play(copy, site, cache)
@@ -208,7 +209,7 @@ def test_what_is_complete_outlives_the_image(cache: CacheDirectory) -> None:
         reader = await stage.open()
         await read(reader, 0, 100_000)
         stage.library.vanished([IMAGE])
-        assert await read(reader, 5, 90_000) == site.data[5:90_005]
+        assert difference(await read(reader, 5, 90_000), site.data[5:90_005]) is None
         with pytest.raises(ImageChanged):
             await read(reader, 15 * MIB, 10)
         with pytest.raises(ImageChanged):
@@ -244,10 +245,10 @@ def test_a_paused_stream_goes_on_for_the_next_reader(cache: CacheDirectory) -> N
 
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
-        assert await read(reader, 0, 4096) == site.data[:4096]
+        assert difference(await read(reader, 0, 4096), site.data[:4096]) is None
         await until(lambda: site.bodies[0].closed)
         assert site.sent_bytes <= 2 * MIB
-        assert await read(reader, 4 * MIB, 4096) == site.data[4 * MIB : 4 * MIB + 4096]
+        assert difference(await read(reader, 4 * MIB, 4096), site.data[4 * MIB : 4 * MIB + 4096]) is None
 
     play(scene, site, cache)
 
@@ -264,7 +265,7 @@ def test_closing_stops_the_transfer(cache: CacheDirectory) -> None:
         stage.library.close(reader)
         assert reader.content.open_readers == 0
         reader = await stage.open()
-        assert await read(reader, 0, 4096) == site.data[:4096]
+        assert difference(await read(reader, 0, 4096), site.data[:4096]) is None
 
     play(scene, site, cache, PATIENT)
     assert site.bodies[0].closed
