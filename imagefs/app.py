@@ -79,7 +79,7 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
             account = Account(client, StoredAccount(cache.index, config.account_name))
             await account.open()
             await nursery.start(account.serve)
-            await _first_listing(account, config)
+            await _first_listing(account)
             await _serve_tree(config, account, client, cache, ready)
             nursery.cancel_scope.cancel()
     finally:
@@ -106,7 +106,7 @@ def _close_cache(cache: CacheDirectory) -> None:
         logger.warning("The cache could not be closed cleanly: %s", error)
 
 
-async def _first_listing(account: Account, config: MountConfig) -> None:
+async def _first_listing(account: Account) -> None:
     """Make sure that there is a listing to show: a new one, or the last where the service cannot be reached."""
     try:
         await account.refresh()

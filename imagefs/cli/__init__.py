@@ -69,5 +69,5 @@ def _help_of(error: click.UsageError) -> str:
 
 def _fail(message: str, status: int) -> int:
     line = " ".join(message.split())
-    print(f"imagefs: {line}", file=sys.stderr)  # noqa: T201  # this is the place where errors are printed
+    print(f"imagefs: {line}", file=sys.stderr)  # this is the place where errors are printed
     return status

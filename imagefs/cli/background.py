@@ -63,5 +63,5 @@ def _detach_from_terminal() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    if null > 2:  # noqa: PLR2004  # the three that were just replaced
+    if null > 2:  # the three that were just replaced
         os.close(null)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tomllib
@@ -44,7 +45,7 @@ def from_file(path: Path) -> Credentials:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        reason = "it is a symbolic link" if path.is_symlink() else error.strerror
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise SetupError(f"The credentials file {path} cannot be used: {reason}.") from error
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -69,6 +70,8 @@ def checked(api_id: object, api_key: object, origin: str) -> Credentials:
     for name, value, length in (("api_id", api_id, ID_LENGTH), ("api_key", api_key, KEY_LENGTH)):
         if not isinstance(value, str) or not value:
             raise SetupError(f"There is no {name} in {origin}.")
-        if len(value) != length or not value.isascii() or not value.isprintable():
+        if len(value) != length:
             raise SetupError(f"The {name} in {origin} has {len(value)} characters; it should have {length}.")
+        if not value.isascii() or not value.isprintable():
+            raise SetupError(f"The {name} in {origin} holds characters that no {name} has.")
     return Credentials(str(api_id), str(api_key))

@@ -36,7 +36,7 @@ class _Octal(click.ParamType[int]):
             number = value if isinstance(value, int) else int(str(value), 8)
         except ValueError:
             number = -1
-        if not 0 <= number <= 0o777:  # noqa: PLR2004  # all permission bits
+        if not 0 <= number <= 0o777:  # all permission bits
             self.fail(f"{value!r} is not a mask; write it in octal, like 022.", param, ctx)
         return number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Final
 
 import click
@@ -27,7 +28,7 @@ class Size(click.ParamType[int]):
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
             self.fail(f"{value!r} is not a size; write it like 500M or 20G.", param, ctx)
-        size_bytes = int(float(match[1]) * _UNITS[match[2].upper()])
+        size_bytes = int(Decimal(match[1]) * _UNITS[match[2].upper()])
         if not self._smallest_bytes <= size_bytes <= self._largest_bytes:
             self.fail(
                 f"{value!r} is out of bounds: from {shown(self._smallest_bytes)} to {shown(self._largest_bytes)}.",

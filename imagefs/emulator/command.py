@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from imagefs.emulator.service import Emulator, EmulatorError
 from imagefs.emulator.switches import FRAMINGS, REFUSE_FORMS, Switches
 
 _DEFAULTS = Switches()
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command("emulator")
@@ -76,9 +76,8 @@ def emulator_command(
     **switches: Any,
 ) -> None:
     """Serve a stand-in for the service on this machine, until interrupted."""
-    ended = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    # Blocked, before there is any thread, and waited for: a handler could run while what it calls is locked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         key = _api_key(api_key_file)
         with Emulator(
@@ -88,7 +87,7 @@ def emulator_command(
                 _build_demo(emulator)
             click.echo(f"API: {emulator.api_url}")
             click.echo(f"Credentials: {emulator.credentials_file}")
-            ended.wait()
+            signal.sigwait(_ENDING)
     except EmulatorError as error:
         raise click.ClickException(str(error)) from error
 

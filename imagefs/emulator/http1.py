@@ -14,7 +14,7 @@ MAX_HEADERS = 100
 MAX_BODY_BYTES = 4 << 20
 
 
-class BadRequest(Exception):  # noqa: N818 - HTTP's own word for it
+class BadRequest(Exception):
     """The request cannot be read; the connection ends after an answer with ``status``."""
 
     def __init__(self, status: int, text: str) -> None:

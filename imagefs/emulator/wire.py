@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 PARTIAL_KEY_CHARACTERS = 64
 
 
-class Refusal(Exception):  # noqa: N818 - the service's own word for it
+class Refusal(Exception):
     """The service says no; the message is the ``error`` text of the answer."""
 
 

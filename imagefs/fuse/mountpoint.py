@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import subprocess
 from pathlib import Path
@@ -59,9 +60,9 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 
 def _is_dead(mountpoint: Path) -> bool:
-    """Whether the daemon behind a mount of ours is gone (ENOTCONN)."""
+    """Whether the daemon behind a mount of ours is gone; another user's live mount answers EACCES (fuse(4))."""
     try:
         mountpoint.stat()
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

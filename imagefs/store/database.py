@@ -38,7 +38,7 @@ _ENVIRONMENT: Final = (
 damaged file need not even be UTF-8, whence `UnicodeError` beside `sqlite3.Error`."""
 
 
-class Damaged(Exception):  # noqa: N818  # a state of the file, told to `open_index` alone and never to users
+class Damaged(Exception):  # a state of the file, told to `open_index` alone and never to users
     """The file is not a sound database of ours."""
 
 

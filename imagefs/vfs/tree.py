@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,7 @@ from imagefs.errors import (
     NotPermitted,
     ReadOnly,
     Refused,
+    ServiceError,
     TreeError,
 )
 from imagefs.vfs import xattrs
@@ -200,10 +202,8 @@ class Tree:
         return Usage(sum(sizes), len(snapshot.images))
 
     async def _try_details(self, image_id: str) -> None:
-        try:
+        with suppress(ServiceError):  # what is not known does not count
             await self._account.details(image_id)
-        except (Refused, MalformedAnswer):
-            return
 
     # Directories
 
@@ -254,9 +254,9 @@ class Tree:
         ImageUnusable; and what the service's calls raise.
         """
         image_id = self._image(inode).image_id
+        if flags & os.O_TRUNC:
+            raise Exists(f"Image {image_id} exists and cannot be overwritten.")
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            if flags & os.O_TRUNC:
-                raise Exists(f"Image {image_id} exists and cannot be overwritten.")
             raise ReadOnly(f"Image {image_id} cannot be written to.")
         image = (await self._account.images()).by_id.get(image_id)
         if image is None:
@@ -301,8 +301,11 @@ class Tree:
     def release(self, handle: int) -> None:
         """The last descriptor of the handle was closed."""
         file = self._files.pop(handle, None)
-        if file is not None:
-            self._library.close(file.reader)
+        if file is None:
+            return
+        if not file.reader.content.keepable:  # what the kernel has cached could be wrong still
+            self._last_opened.pop(file.image.image_id, None)
+        self._library.close(file.reader)
 
     # Extended attributes
 
@@ -331,8 +334,9 @@ class Tree:
             raise NotFound(f"Image {image_id} is gone from the account.")
         try:
             details = await self._account.details(image_id)
-        except (Refused, MalformedAnswer) as error:
-            self._account.note_error(image_id, str(error))
+        except ServiceError as error:  # which attribute .error is there to tell
+            if self._account.error_of(image_id) is None:
+                self._account.note_error(image_id, str(error))
             details = None
         key = details.content_key if details else None
         cached_bytes = self._library.cached_bytes(key) if key else 0
@@ -376,8 +380,13 @@ class Tree:
 
     def _details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
         """The image has other content now: nobody may fetch the old content from it any more."""
-        if old.content_key != new.content_key:
-            self._library.vanished([new.image_id])
+        if old.content_key == new.content_key:
+            return
+        self._library.vanished([new.image_id])
+        snapshot = self._account.snapshot
+        if snapshot is not None and new.image_id in snapshot.by_id:  # the kernel believes in the old size
+            region = snapshot.by_id[new.image_id].region
+            self._forget_name(Region(region).inode, to_os(snapshot.names(region).file_name_of(new.image_id)))
 
 
 def _status(snapshot: Snapshot, image_id: str) -> str:
