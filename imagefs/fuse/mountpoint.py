@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import subprocess
 from pathlib import Path
 
@@ -60,9 +61,9 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 
 def _is_dead(mountpoint: Path) -> bool:
-    """Whether the daemon behind a mount of ours is gone; another user's live mount answers EACCES (fuse(4))."""
+    """Whether the daemon behind a mount of ours is gone; another user's live mount answers EACCES (mount.fuse3(8))."""
     try:
-        mountpoint.stat()
+        os.statvfs(mountpoint)  # unlike stat(2), never answered from what the kernel remembers
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
