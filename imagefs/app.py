@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
@@ -107,15 +108,19 @@ def _close_cache(cache: CacheDirectory) -> None:
 
 
 async def _first_listing(account: Account) -> None:
-    """Make sure that there is a listing to show: a new one, or the last where the service cannot be reached."""
+    """Make sure that there is a listing to show: a new one, or the last where the service does not answer."""
+    patience_s = math.inf if account.snapshot is None else AccountSettings().listing_patience_s
     try:
-        await account.refresh()
+        with trio.move_on_after(patience_s) as waiting:
+            await account.refresh()
     except (CredentialsRefused, TlsFailure, Refused):
         raise
     except ServiceError as error:
         if account.snapshot is None:
             raise
         logger.warning("%s The last known listing is shown until the service answers.", error)
+    if waiting.cancelled_caught:
+        logger.warning("The last known listing is shown until the service answers.")
 
 
 async def _serve_tree(

@@ -6,8 +6,10 @@ pyfuse3 keeps one session per process, so there is at most one :class:`Session` 
 from __future__ import annotations
 
 import logging
+import select
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +28,9 @@ MAX_REQUESTS: Final = 1000
 
 READ_AHEAD_KB: Final = 1024
 """The largest read that the kernel sends; its default of 128 KiB costs eight times as many requests."""
+
+DISCONNECTION_CHECK_S: Final = 1.0
+"""How often to look whether there is still a mount to serve."""
 
 UNMOUNT_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -73,6 +78,7 @@ class Session:
         """Answer the kernel until the tree is unmounted from outside or a signal asks for it."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._await_signal, nursery.cancel_scope)
+            nursery.start_soon(self._await_disconnection, nursery.cancel_scope)
             ready()
             await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
@@ -96,6 +102,17 @@ class Session:
                 logger.info("Unmounting %s on %s.", self._options.mountpoint, signal.Signals(received).name)
                 scope.cancel()
 
+    async def _await_disconnection(self, scope: trio.CancelScope) -> None:
+        """End when the tree was unmounted from outside: pyfuse3 would first wait for the requests under way.
+
+        They are of processes that were killed. The kernel reports the end of a connection as POLLERR.
+        """
+        device = select.poll()
+        device.register(_fuse_device(), 0)
+        while not device.poll(0):  # noqa: ASYNC110  # the kernel has no event for it that trio could await
+            await trio.sleep(DISCONNECTION_CHECK_S)
+        scope.cancel()
+
     def _raise_read_ahead(self) -> None:
         mount = mount_at(self._options.mountpoint)
         if mount is None:
@@ -110,6 +127,15 @@ class Session:
                 knob,
                 error.strerror,
             )
+
+
+def _fuse_device() -> int:
+    """The descriptor that connects this process with the kernel's side of the mount; pyfuse3 keeps it to itself."""
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing's own descriptor is gone by now
+            if link.readlink() == Path("/dev/fuse"):
+                return int(link.name)
+    raise SetupError("The connection to FUSE is missing.")
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
