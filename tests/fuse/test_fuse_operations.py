@@ -1,0 +1,264 @@
+"""The adapter: what the tree says, converted; and no exception that gets past it."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import logging
+import stat
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pyfuse3
+import pytest
+import trio
+
+from imagefs import errors
+from imagefs.fuse.errnos import listed_errors, verdict_of
+from imagefs.fuse.operations import BLOCK_SIZE_BYTES, MAX_READ_BYTES, Operations
+from imagefs.vfs.attributes import Attributes
+from imagefs.vfs.tree import OpenedFile, Tree, Usage
+
+ATTRIBUTES = Attributes(
+    inode=2**32 + 5,
+    mode=stat.S_IFREG | 0o444,
+    size_bytes=4097,
+    mtime_ns=1_500_000_000_123_456_789,
+    uid=1000,
+    gid=100,
+    links=1,
+    ttl_s=300.0,
+    entry_ttl_s=5.0,
+)
+
+CONTEXT = cast(pyfuse3.RequestContext, None)
+
+
+class FakeTree:
+    """Answers each call with ``answers``, or raises ``failure``; notes the calls."""
+
+    def __init__(self, failure: BaseException | None = None, **answers: Any) -> None:
+        self.failure = failure
+        self.answers = answers
+        self.calls: list[tuple[Any, ...]] = []
+
+    def _answer(self, name: str, *args: Any) -> Any:
+        self.calls.append((name, *args))
+        if self.failure is not None:
+            raise self.failure
+        return self.answers.get(name, ATTRIBUTES)
+
+    async def lookup(self, parent: int, name: bytes) -> Any:
+        return self._answer("lookup", parent, name)
+
+    async def attributes(self, inode: int) -> Any:
+        return self._answer("attributes", inode)
+
+    async def set_times(self, inode: int, mtime_ns: int | None) -> Any:
+        return self._answer("set_times", inode, mtime_ns)
+
+    async def usage(self) -> Any:
+        return self._answer("usage")
+
+    async def open_directory(self, inode: int) -> Any:
+        return self._answer("open_directory", inode)
+
+    async def open(self, inode: int, flags: int) -> Any:
+        return self._answer("open", inode, flags)
+
+    async def read(self, handle: int, offset: int, length: int) -> Any:
+        return self._answer("read", handle, offset, length)
+
+    async def xattr(self, inode: int, name: bytes) -> Any:
+        return self._answer("xattr", inode, name)
+
+    async def xattr_names(self, inode: int) -> Any:
+        return self._answer("xattr_names", inode)
+
+    def read_now(self, handle: int, offset: int, buffer: memoryview) -> Any:
+        return self._answer("read_now", handle, offset, len(buffer))
+
+    def forget(self, inode: int, lookups: int) -> Any:
+        return self._answer("forget", inode, lookups)
+
+    def entries(self, handle: int) -> Any:
+        return self._answer("entries", handle)
+
+    def release(self, handle: int) -> Any:
+        return self._answer("release", handle)
+
+    def close_directory(self, handle: int) -> Any:
+        return self._answer("close_directory", handle)
+
+    def refuse_truncation(self, inode: int) -> Any:
+        return self._answer("refuse_truncation", inode)
+
+    def refusal_of_change(self, parent: int) -> Any:
+        return self._answer("refusal_of_change", parent)
+
+    def refusal_of_structure(self, parent: int) -> Any:
+        return self._answer("refusal_of_structure", parent)
+
+
+def call(tree: FakeTree, name: str, *args: Any) -> Any:
+    """The reply of one operation."""
+    operations = Operations(cast(Tree, tree))
+
+    async def main() -> Any:
+        return await getattr(operations, name)(*args)
+
+    return trio.run(main)
+
+
+def error_of(tree: FakeTree, name: str, *args: Any) -> int:
+    """The errno that one operation replies."""
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        call(tree, name, *args)
+    return cast(int, caught.value.errno)
+
+
+CALLS: Sequence[tuple[Any, ...]] = (
+    ("lookup", 1, b"x", CONTEXT),
+    ("getattr", 1, CONTEXT),
+    ("statfs", CONTEXT),
+    ("opendir", 1, CONTEXT),
+    ("readdir", 1, 0, None),
+    ("releasedir", 1),
+    ("open", 1, 0, CONTEXT),
+    ("read", 1, 0, 10),
+    ("release", 1),
+    ("getxattr", 1, b"user.x", CONTEXT),
+    ("listxattr", 1, CONTEXT),
+    ("create", 1, b"x", 0o644, 0, CONTEXT),
+    ("unlink", 1, b"x", CONTEXT),
+    ("rename", 1, b"x", 1, b"y", 0, CONTEXT),
+    ("mkdir", 1, b"x", 0o755, CONTEXT),
+    ("rmdir", 1, b"x", CONTEXT),
+    ("symlink", 1, b"x", b"y", CONTEXT),
+    ("mknod", 1, b"x", 0o644, 0, CONTEXT),
+    ("link", 1, 1, b"x", CONTEXT),
+)
+
+
+@pytest.mark.parametrize("args", CALLS, ids=lambda args: args[0])
+@pytest.mark.parametrize(
+    "kind", sorted(listed_errors() - {trio.TooSlowError}, key=lambda kind: kind.__name__)
+)
+def test_every_error_is_answered_with_its_errno(kind: type[Exception], args: tuple[Any, ...]) -> None:
+    """Whatever the tree raises, the operation replies what the table says."""
+    verdict = verdict_of(kind("a reason"))
+    assert verdict is not None
+    assert error_of(FakeTree(kind("a reason")), *args) == verdict.errno
+
+
+@pytest.mark.parametrize("args", CALLS, ids=lambda args: args[0])
+@pytest.mark.parametrize(
+    "bug", [KeyError("handle"), ZeroDivisionError(), ExceptionGroup("two", [ValueError()])]
+)
+def test_a_bug_is_answered_with_eio_and_logged_with_its_traceback(
+    bug: Exception, args: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody raised on purpose ends the operation, not the mount."""
+    assert error_of(FakeTree(bug), *args) == errno.EIO
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is bug
+    caplog.clear()
+
+
+def test_forgetting_never_raises() -> None:
+    """The kernel's references are taken back one by one."""
+    tree = FakeTree()
+    call(tree, "forget", [(5, 1), (6, 3)])
+    assert tree.calls == [("forget", 5, 1), ("forget", 6, 3)]
+
+
+def test_an_operation_ends_by_its_deadline(autojump_run: Callable[..., Any]) -> None:
+    """A tree that never answers costs its caller an ETIMEDOUT."""
+
+    class Silent(FakeTree):
+        async def attributes(self, inode: int) -> Any:
+            await trio.sleep_forever()
+
+    operations = Operations(cast(Tree, Silent()))
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        autojump_run(operations.getattr, 1, CONTEXT)
+    assert caught.value.errno == errno.ETIMEDOUT
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("lookup", 1, b"x", CONTEXT),
+        ("getattr", 1, CONTEXT),
+        ("setattr", 1, pyfuse3.EntryAttributes(), pyfuse3.SetattrFields(), None, CONTEXT),
+    ],
+    ids=lambda args: args[0],
+)
+def test_attributes_are_converted(args: tuple[Any, ...]) -> None:
+    """stat(2) shows what the tree says, to the nanosecond."""
+    entry = call(FakeTree(), *args)
+    assert (entry.st_ino, entry.st_mode, entry.st_size, entry.st_blocks) == (
+        ATTRIBUTES.inode, ATTRIBUTES.mode, 4097, 9,
+    )  # fmt: skip
+    assert entry.st_mtime_ns == entry.st_ctime_ns == ATTRIBUTES.mtime_ns
+    assert (entry.st_uid, entry.st_gid, entry.st_nlink) == (1000, 100, 1)
+    assert (entry.attr_timeout, entry.entry_timeout) == (300.0, 5.0)
+
+
+def test_df_shows_what_is_used_and_room_to_copy() -> None:
+    """Used blocks are those of the images, rounded up."""
+    data = call(FakeTree(usage=Usage(BLOCK_SIZE_BYTES + 1, 3)), "statfs", CONTEXT)
+    assert data.f_blocks - data.f_bfree == 2
+    assert data.f_bfree * data.f_frsize > 2**40
+    assert data.f_files - data.f_ffree == 3
+    assert data.f_namemax == 255
+
+
+def test_open_passes_on_whether_the_kernel_may_keep_its_cache() -> None:
+    """The handle and the flag are the tree's."""
+    info = call(FakeTree(open=OpenedFile(7, keep_cache=True)), "open", 1, 0, CONTEXT)
+    assert (info.fh, info.keep_cache) == (7, True)
+
+
+def test_a_read_waits_only_for_what_is_not_there() -> None:
+    """What can be had at once is not asked for a second time; the rest is; large reads go the long way."""
+    at_once = FakeTree(read_now=memoryview(b"abc"))
+    assert bytes(call(at_once, "read", 1, 0, 10)) == b"abc"
+    assert at_once.calls == [("read_now", 1, 0, 10)]
+    end = FakeTree(read_now=memoryview(b""))
+    assert bytes(call(end, "read", 1, 99, 10)) == b""
+    later = FakeTree(read_now=None, read=b"later")
+    assert call(later, "read", 1, 0, 10) == b"later"
+    large = FakeTree(read=b"large")
+    assert call(large, "read", 1, 0, MAX_READ_BYTES + 1) == b"large"
+    assert large.calls == [("read", 1, 0, MAX_READ_BYTES + 1)]
+
+
+@pytest.mark.parametrize(
+    "args", [("setxattr", 1, b"user.x", b"", CONTEXT), ("removexattr", 1, b"user.x", CONTEXT)]
+)
+def test_attributes_cannot_be_set(name: str, args: tuple[Any, ...]) -> None:
+    """ENOSYS would make the kernel never ask again."""
+    assert error_of(FakeTree(), *args) == errno.EOPNOTSUPP
+
+
+def test_closing_has_nothing_to_do() -> None:
+    """flush and fsync of what is read succeed, as loop devices expect."""
+    assert call(FakeTree(), "flush", 1) is None
+    assert call(FakeTree(), "fsync", 1, False) is None
+
+
+def test_no_operation_is_left_to_pyfuse3() -> None:
+    """Those that pyfuse3 would answer with ENOSYS, which the kernel remembers for good, are all ours but a few."""
+    theirs = {
+        name
+        for name, function in inspect.getmembers(pyfuse3.Operations, inspect.iscoroutinefunction)
+        if getattr(Operations, name) is function
+    }
+    assert theirs <= {"access", "fsyncdir", "poll", "readlink", "write"}
+
+
+def test_the_root_of_all_errors_has_a_row() -> None:
+    """So that no error of ours is taken for a bug."""
+    assert verdict_of(errors.ImagefsError("?")) is not None

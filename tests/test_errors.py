@@ -1,0 +1,73 @@
+"""The one table from errors to errno values covers every error, as the contract says."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from imagefs import errors
+from imagefs.fuse.errnos import listed_errors, verdict_of
+
+
+def all_errors(root: type[Exception] = errors.ImagefsError) -> set[type[Exception]]:
+    """*root* and all that derive from it."""
+    return {root}.union(*(all_errors(kind) for kind in root.__subclasses__()))
+
+
+@pytest.mark.parametrize("kind", sorted(all_errors(), key=lambda kind: kind.__name__))
+def test_every_error_has_an_errno(kind: type[Exception]) -> None:
+    """Each class, or the nearest above it other than the root, has a row."""
+    listed = listed_errors()
+    nearest = next(each for each in kind.__mro__ if each in listed)
+    assert kind is errors.ImagefsError or nearest is not errors.ImagefsError
+    verdict = verdict_of(kind("a reason"))
+    assert verdict is not None
+    assert verdict.errno in errno.errorcode
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        (errors.NotFound, errno.ENOENT),
+        (errors.RefusedUnknownImage, errno.ENOENT),
+        (errors.NameTooLong, errno.ENAMETOOLONG),
+        (errors.NameNotUtf8, errno.EILSEQ),
+        (errors.CredentialsRefused, errno.EACCES),
+        (errors.RefusedPermission, errno.EPERM),
+        (errors.RefusedQuota, errno.EDQUOT),
+        (errors.Refused, errno.EREMOTEIO),
+        (errors.Overloaded, errno.EAGAIN),
+        (errors.Unreachable, errno.ETIMEDOUT),
+        (errors.TransferStalled, errno.ETIMEDOUT),
+        (errors.ImagePending, errno.EAGAIN),
+        (errors.ImageFailed, errno.EIO),
+        (errors.ContentWrong, errno.EIO),
+        (errors.ImageChanged, errno.ESTALE),
+        (errors.Exists, errno.EEXIST),
+        (errors.ReadOnly, errno.EROFS),
+        (errors.NotSupported, errno.EOPNOTSUPP),
+        (errors.NotPermitted, errno.EPERM),
+        (errors.CacheFull, errno.ENOSPC),
+    ],
+)
+def test_the_contract_s_table_holds(kind: type[Exception], number: int) -> None:
+    """What happened is told by the errno that people expect."""
+    verdict = verdict_of(kind("a reason"))
+    assert verdict is not None
+    assert verdict.errno == number
+
+
+def test_every_row_is_an_error_that_exists() -> None:
+    """No row outlives its error; the rest are foreign errors that mean something."""
+    assert {kind.__name__ for kind in listed_errors() - all_errors()} == {"TooSlowError"}
+
+
+def test_what_nobody_raised_on_purpose_has_no_row() -> None:
+    """Bugs are told apart."""
+    assert verdict_of(KeyError("handle")) is None
+
+
+def test_only_a_lost_answer_may_have_done_something() -> None:
+    """Whoever may have changed the account says so."""
+    assert {kind for kind in all_errors(errors.ServiceError) if kind.maybe_done} == {errors.AnswerLost}
