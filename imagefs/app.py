@@ -9,6 +9,7 @@ import hashlib
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,10 +75,11 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
     Raises SetupError, CacheInUse, CacheUnusable, or ServiceError where the mount cannot start.
     """
     client = ServiceClient(config.credentials, config.api_url)
+    is_first_mount = not config.cache_dir.exists()
     cache = _open_cache(config)
+    account = Account(client, StoredAccount(cache.index, config.account_name))
     try:
         async with trio.open_nursery() as nursery:
-            account = Account(client, StoredAccount(cache.index, config.account_name))
             await account.open()
             await nursery.start(account.serve)
             await _first_listing(account)
@@ -86,6 +88,10 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
     finally:
         client.close()
         _close_cache(cache)
+        if is_first_mount and account.snapshot is None:
+            shutil.rmtree(
+                config.cache_dir, ignore_errors=True
+            )  # a first mount that failed leaves nothing behind
 
 
 def _open_cache(config: MountConfig) -> CacheDirectory:

@@ -47,7 +47,7 @@ def from_file(path: Path) -> Credentials:
     except OSError as error:
         reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise SetupError(f"The credentials file {path} cannot be used: {reason}.") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise SetupError(f"The credentials file {path} is not a regular file.")
@@ -55,7 +55,9 @@ def from_file(path: Path) -> Credentials:
             raise SetupError(f"The credentials file {path} belongs to somebody else.")
         if status.st_mode & 0o077:
             raise SetupError(f"Others can read the credentials file {path}. Run: chmod 600 {path}")
-        raw = file.read(MAX_FILE_BYTES)
+        raw = os.read(descriptor, MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
     try:
         values = tomllib.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError):

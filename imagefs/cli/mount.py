@@ -42,7 +42,7 @@ class _Octal(click.ParamType[int]):
 
 
 @click.command("mount")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=click.Path(readable=False, path_type=Path))
 @click.option(
     "--api-url", envvar="IMAGEFS_API_URL", default=DEFAULT_API_URL, show_default=True, help="The service."
 )

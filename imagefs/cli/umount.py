@@ -18,7 +18,7 @@ LAST_FLUSH_S: Final = 15.0
 
 
 @click.command("umount")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=click.Path(readable=False, path_type=Path))
 @click.option("--lazy", is_flag=True, help="Detach now, even while files are open.")
 def umount_command(mountpoint: Path, lazy: bool) -> None:
     """Unmount MOUNTPOINT, and wait until its cache is at rest."""
