@@ -115,7 +115,7 @@ def ordinary() -> Iterator[Person]:
         return
     folder = Path(tempfile.mkdtemp(prefix="imagefs-packages-"))
     packages = folder / "packages"
-    for source in site.getsitepackages():
+    for source in filter(os.path.isdir, site.getsitepackages()):
         shutil.copytree(source, packages, ignore=NOT_COPIED, dirs_exist_ok=True)
     shutil.copytree(Path(imagefs.__file__).parent, packages / "imagefs", ignore=NOT_COPIED)
     for path in (folder, *folder.rglob("*")):

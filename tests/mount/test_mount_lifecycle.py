@@ -1,0 +1,189 @@
+"""Mounting and unmounting, in every way that people and machines do it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from mount_programs import MYSELF, attempt, environment_of, eventually, refusal, run, text
+
+MIB = 1 << 20
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_unmounts_cleanly(service, mount, number):
+    """The mount goes, its process ends, and what was cached is kept."""
+    image_id = service.add_synthetic("a", "toronto", MIB)
+    mounted = mount()
+    run("cat", mounted / "toronto/a")
+    fetched = service.ledger.bytes_retrieved()
+    mounted.send(number)
+    assert mounted.ended()
+    assert not mounted.is_mounted
+    mounted.mount()
+    assert run("cat", mounted / "toronto/a") == service.content(image_id).read_bytes()
+    assert service.ledger.bytes_retrieved() == fetched
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_foreground_ends_on_a_signal(service, prepare, number):
+    """With -f the command stays until a signal, and its status is then 0."""
+    mounted = prepare()
+    with subprocess.Popen(
+        mounted.foreground_command, env=environment_of(MYSELF), stderr=subprocess.PIPE
+    ) as process:
+        eventually(lambda: "Mounted on" in mounted.log)
+        assert text("ls", mounted.path).splitlines() == ["montreal", "roubaix", "toronto"]
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == b""
+    assert not mounted.is_mounted
+
+
+def test_the_background_keeps_nothing_of_the_caller(service, mount):
+    """The process left the caller's folder, terminal, session and standard streams."""
+    mounted = mount()
+    process = f"/proc/{mounted.pid}"
+    assert os.readlink(f"{process}/cwd") == "/"
+    assert {os.readlink(f"{process}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}
+    assert os.getsid(mounted.pid) == mounted.pid
+
+
+def test_a_relative_mount_point_and_files_work(service, prepare):
+    """Relative paths mean what they meant when the command was run."""
+    mounted = prepare()
+    command = [word.replace(f"{mounted.path.parent}/", "") for word in mounted.foreground_command[:-1]]
+    run("env", "-C", mounted.path.parent, *command)
+    assert text("ls", mounted.path)
+    assert (mounted.path.parent / "cache").is_dir()
+    mounted.umount()
+
+
+def test_umount_of_a_busy_mount_is_refused(service, mount):
+    """An open file keeps the tree mounted, and the message says what to do."""
+    service.add_image("a", "toronto", b"abc")
+    mounted = mount()
+    with (mounted / "toronto/a").open("rb"):
+        done = mounted.imagefs("umount", mounted.path)
+    assert done.returncode == 1
+    message = done.stderr.decode()
+    assert message.startswith(f"imagefs: {mounted.path} is busy")
+    assert message.count("\n") == 1
+    assert run("cat", mounted / "toronto/a") == b"abc"
+    mounted.umount()
+
+
+def test_a_lazy_umount_detaches_a_busy_mount(service, mount):
+    """With --lazy the tree is gone at once, and the process ends when the file is closed."""
+    service.add_image("a", "toronto", b"abc")
+    mounted = mount()
+    command = [*MYSELF.imagefs, "umount", "--lazy", str(mounted.path)]
+    with (mounted / "toronto/a").open("rb", buffering=0) as file, subprocess.Popen(command) as umount:
+        eventually(lambda: not mounted.is_mounted)
+        assert file.read() == b"abc"
+        file.close()
+        assert umount.wait(20) == 0
+    assert mounted.ended()
+
+
+def test_umount_in_the_middle_of_a_transfer(service, mount):
+    """Readahead that is still under way does not hold up the unmount."""
+    service.switches.rate_bytes_per_s = 2 * MIB
+    service.add_synthetic("a", "toronto", 64 * MIB)
+    mounted = mount()
+    run("head", "-c", f"{2 * MIB}", mounted / "toronto/a")
+    began = time.monotonic()
+    mounted.umount()
+    assert time.monotonic() - began < 10
+
+
+def test_a_signal_in_the_middle_of_a_read(service, mount):
+    """A reader that waits gets an error, and the mount ends within ten seconds all the same."""
+    service.switches.rate_bytes_per_s = MIB
+    service.add_synthetic("a", "toronto", 64 * MIB)
+    mounted = mount()
+    command = ["cat", str(mounted / "toronto/a")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
+        eventually(lambda: service.ledger.bytes_retrieved() > MIB)
+        mounted.send(signal.SIGTERM)
+        assert mounted.ended(within_s=10)
+        assert reader.wait(20) != 0
+    assert not mounted.is_mounted
+
+
+def test_a_reader_can_be_interrupted(service, mount):
+    """A program that waits for bytes ends at once on a signal, and others go on."""
+    service.add_image("b", "toronto", b"abc")
+    service.switches.rate_bytes_per_s = 1000
+    service.add_synthetic("a", "toronto", 64 * MIB)
+    mounted = mount()
+    with subprocess.Popen(["cat", str(mounted / "toronto/a")], stdout=subprocess.DEVNULL) as reader:
+        eventually(lambda: service.ledger.count("retrieve") > 0)
+        reader.send_signal(signal.SIGINT)
+        reader.wait(10)
+    assert run("cat", mounted / "toronto/b") == b"abc"
+
+
+def test_fusermount_ends_the_process_too(service, mount):
+    """Unmounting by other means is as good."""
+    mounted = mount()
+    run("fusermount3", "-u", mounted.path)
+    assert mounted.ended()
+
+
+def test_umount_of_what_is_no_mount(service, mount, tmp_path):
+    """Only mounts of imagefs are unmounted."""
+    for path in (tmp_path, "/", "/proc", tmp_path / "missing"):
+        assert "is not a mount of imagefs" in refusal(*MYSELF.imagefs, "umount", path)
+
+
+def test_the_service_down_at_mount_with_a_known_listing(service, prepare):
+    """What was known and cached at the last mount can be used without the service."""
+    service.add_image("a", "toronto", b"abc")
+    mounted = prepare()
+    mounted.may_log("The last known listing is shown", "cannot be|Unreachable|refused")
+    mounted.mount()
+    run("cat", mounted / "toronto/a")
+    mounted.umount()
+    service.stop()
+    mounted.mount()
+    assert run("cat", mounted / "toronto/a") == b"abc"
+    assert text("stat", "-c", "%s", mounted / "toronto/a") == "3"
+
+
+def test_the_service_is_found_again(service, prepare):
+    """A mount that began without the service shows what is new once it answers."""
+    service.add_image("a", "toronto", b"abc")
+    service.add_image("pending", "toronto", b"abc", status="saving")
+    mounted = prepare()
+    mounted.may_log(".")
+    mounted.mount()
+    mounted.umount()
+    service.stop()
+    mounted.mount()
+    service.add_image("b", "toronto", b"abcd")
+    service.start()
+    eventually((mounted / "toronto" / "b").exists, within_s=60)
+    assert run("cat", mounted / "toronto/b") == b"abcd"
+
+
+def test_other_programs_are_told_what_is_mounted(service, mount):
+    """findmnt shows source, type and options."""
+    mounted = mount("--read-only")
+    source, kind, options = text("findmnt", "-n", "-o", "SOURCE,FSTYPE,OPTIONS", mounted.path).split()
+    assert (source, kind) == (f"imagefs:{service.api_id}", "fuse.imagefs")
+    assert "ro" in options.split(",")
+
+
+def test_mounting_again_and_again(service, mount):
+    """Nothing is left of a mount that would disturb the next."""
+    service.add_image("a", "toronto", b"abc")
+    mounted = mount()
+    for _ in range(5):
+        mounted.remount()
+        assert run("cat", mounted / "toronto/a") == b"abc"
+    assert attempt("ls", mounted.path).returncode == 0
