@@ -238,7 +238,7 @@ def test_a_read_waits_only_for_what_is_not_there() -> None:
 @pytest.mark.parametrize(
     "args", [("setxattr", 1, b"user.x", b"", CONTEXT), ("removexattr", 1, b"user.x", CONTEXT)]
 )
-def test_attributes_cannot_be_set(name: str, args: tuple[Any, ...]) -> None:
+def test_attributes_cannot_be_set(args: tuple[Any, ...]) -> None:
     """ENOSYS would make the kernel never ask again."""
     assert error_of(FakeTree(), *args) == errno.EOPNOTSUPP
 
