@@ -260,7 +260,6 @@ class Fetcher:
 
     def arrived(self, transfer: Transfer, first: int, count: int) -> None:
         """Blocks were written, in order."""
-        transfer.mark = first + count
         if self.halted:
             return
         fresh = count - self._map.count(first, first + count, READY)

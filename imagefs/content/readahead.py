@@ -33,7 +33,7 @@ class Readahead:
         end = offset + length
         if abs(offset - self.position) <= SLACK_BYTES:
             if end > self.position:
-                self._run_bytes += end - self.position
+                self._run_bytes += min(length, end - self.position)
                 self.position = end
         else:
             self._run_bytes = length

@@ -8,6 +8,7 @@ thread" are changed only there.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -16,6 +17,9 @@ from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 CHUNK_BYTES: Final = 1 << 20
 """What is read, checked and written at once at most: the memory of a transfer, and how much of a fast stream is
 handled by one wake-up."""
+
+WAITED_S: Final = 0.001
+"""A piece that took longer was waited for: more is not there yet."""
 
 SAMPLE_BYTES: Final = 2 << 20
 """Less than this says more about latency than about rate."""
@@ -70,6 +74,7 @@ class Transfer:
         events: Events,
         post: Callable[..., None],
         paused_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.image_id = image_id
         # On trio's thread:
@@ -92,6 +97,9 @@ class Transfer:
         self._limit = end
         self._stopped = False
         self._body: Body | None = None
+        self._clock = clock
+        self._handed_on = first
+        self._announced = False
 
     @property
     def remaining(self) -> int:
@@ -164,37 +172,55 @@ class Transfer:
             body.close()
 
     def _drain(self, body: Body, block: int) -> None:
-        """Read the body to its end, handing on whole blocks as soon as they are there.
+        """Read the body to its end, handing on whole blocks.
 
-        Only a block that two pieces share is copied together; the rest goes on as it came.
+        What comes at once is gathered, so that a fast stream is handled in large pieces; where it has to be waited
+        for, each block goes on as soon as it is there.
         """
         left = body.end - body.start
-        partial = bytearray()
+        buffer = memoryview(bytearray(min(left, CHUNK_BYTES)))
+        filled = 0
         while left > 0:
-            if not partial and not self._may_go_on(block):
+            if not self._may_go_on(block):
                 return
-            piece = memoryview(body.read_some(CHUNK_BYTES))
+            room = min(len(buffer), (self._limit - block) * BLOCK_BYTES)
+            asked_at = self._clock()
+            try:
+                piece = body.read_some(room - filled)
+            except Exception:
+                self._hand_on(block, buffer[: filled - filled % BLOCK_BYTES])
+                raise
+            buffer[filled : filled + len(piece)] = piece
+            filled += len(piece)
             left -= len(piece)
-            if partial:
-                missing = BLOCK_BYTES - len(partial)
-                partial += piece[:missing]
-                piece = piece[missing:]
-                if len(partial) < BLOCK_BYTES and left > 0:
-                    continue
-                block = self._hand_on(block, memoryview(partial))
-            whole = len(piece) if left == 0 else len(piece) - len(piece) % BLOCK_BYTES
-            if whole:
-                block = self._hand_on(block, piece[:whole])
-            partial = bytearray(piece[whole:])
+            waited = self._clock() - asked_at > WAITED_S
+            if left == 0 or filled == room or (waited and filled >= BLOCK_BYTES):
+                whole = filled if left == 0 else filled - filled % BLOCK_BYTES
+                block = self._hand_on(block, buffer[:whole])
+                buffer[: filled - whole] = buffer[whole:filled]
+                filled -= whole
         body.read_some(1)  # raises where the content goes on past its end
 
     def _hand_on(self, block: int, whole: memoryview) -> int:
+        if not whole:
+            return block
         sums = [
             block_sum(whole[offset : offset + BLOCK_BYTES]) for offset in range(0, len(whole), BLOCK_BYTES)
         ]
         self._sink(block, whole, sums)
-        self._post(self._events.arrived, self, block, len(sums))
-        return block + len(sums)
+        self._handed_on = block + len(sums)
+        if not self._announced:
+            self._announced = True
+            self._post(self._announce)
+        return self._handed_on
+
+    def _announce(self) -> None:
+        """Report all that was handed on by now, which may be more than when this was asked for. On trio's thread."""
+        self._announced = False
+        first, end = self.mark, self._handed_on
+        if end > first:
+            self.mark = end
+            self._events.arrived(self, first, end - first)
 
     def _may_go_on(self, block: int) -> bool:
         """Wait while the limit is reached. False when the stream should end."""
