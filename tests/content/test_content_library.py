@@ -1,0 +1,141 @@
+"""Contents that are shared, kept warm, flushed and closed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+from content_fakes import PATIENT, FakeSite, Stage, difference, key_of, made_up, play, read, until
+
+from imagefs.core.models import ContentKey
+from imagefs.errors import CacheUnusable
+from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.directory import CacheDirectory
+
+DATA = made_up(3 * BLOCK_BYTES + 5)
+BRISK = replace(PATIENT, flush_every_s=0.002, idle_contents=1)
+
+
+def test_equal_keys_share_one_content(cache: CacheDirectory) -> None:
+    """However many open it at once, and through whichever image."""
+
+    async def scene(stage: Stage) -> None:
+        readers = []
+
+        async def one(image_id: str) -> None:
+            readers.append(await stage.open(image_id))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(one, str(number % 3))
+        assert len({reader.content for reader in readers}) == 1
+        assert readers[0].content.open_readers == 10
+        other = await stage.library.open(ContentKey(len(DATA), None, "7"), "7")
+        assert other.content is not readers[0].content
+        for reader in readers:
+            stage.library.close(reader)
+            stage.library.close(reader)
+        assert readers[0].content.open_readers == 0
+
+    play(scene, FakeSite(DATA), cache)
+
+
+def test_idle_contents_are_closed_and_readers_find_them_again(cache: CacheDirectory) -> None:
+    """Only so many stay open without readers; those with readers stay in any case, and all can be read."""
+
+    async def scene(stage: Stage) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.library.serve)
+            keys = [ContentKey(len(DATA), None, str(number)) for number in range(5)]
+            held = await stage.library.open(keys[0], "0")
+            for key in keys[1:]:
+                reader = await stage.library.open(key, str(key.image_id))
+                assert difference(await read(reader, 0, 100), DATA[:100]) is None
+                stage.library.close(reader)
+            await until(lambda: len(stage.library.contents()) == 2)
+            assert held.content in stage.library.contents()
+            reader = await stage.library.open(keys[1], "1")
+            assert difference(await read(reader, 0, 100), DATA[:100]) is None
+            nursery.cancel_scope.cancel()
+
+    play(scene, FakeSite(DATA), cache, BRISK)
+
+
+def test_opening_while_it_is_being_closed(cache: CacheDirectory) -> None:
+    """Readers that come and go while idle contents are closed always get one that works, and share it."""
+    settings = replace(BRISK, flush_every_s=0.0005, idle_contents=0)
+
+    async def scene(stage: Stage) -> None:
+        async def come_and_go() -> None:
+            for _ in range(40):
+                reader = await stage.open()
+                assert stage.library.contents() == [reader.content]
+                assert difference(await read(reader, 5, 100), DATA[5:105]) is None
+                stage.library.close(reader)
+                await trio.sleep(0.0005)
+
+        async with trio.open_nursery() as served:
+            served.start_soon(stage.library.serve)
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(come_and_go)
+            await until(lambda: not stage.library.contents())
+            served.cancel_scope.cancel()
+
+    site = FakeSite(DATA)
+    play(scene, site, cache, settings)
+    assert site.sent_bytes <= 1.05 * len(DATA)
+
+
+def test_flushing_goes_on_after_a_bug(cache: CacheDirectory, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be recorded is logged; the mount lives on."""
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await read(reader, 0, 10)
+        failures: list[Exception] = [KeyError("a bug"), CacheUnusable("input/output error")]
+
+        class Failing:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(stored, name)
+
+            def flush(self) -> int:
+                if failures:
+                    raise failures.pop(0)
+                flushed.append(1)
+                return 0
+
+        stored, flushed = reader.content._stored, []
+        reader.content._stored = Failing()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.library.serve)
+            await until(lambda: bool(flushed))
+            nursery.cancel_scope.cancel()
+        reader.content._stored = stored
+
+    play(scene, FakeSite(DATA), cache, BRISK)
+    assert "a bug" in caplog.text
+    assert "input/output error" in caplog.text
+    caplog.clear()
+
+
+def test_a_cache_that_gives_no_file_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    """The image is read all the same."""
+
+    class NoCache:
+        def content(self, key: ContentKey, /) -> Any:
+            raise CacheUnusable("read-only file system")
+
+        def cached_bytes(self, key: ContentKey) -> int:
+            return 0
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert difference(await stage.read_all(reader), DATA) is None
+        assert stage.library.cached_bytes(key_of(DATA)) == 0
+
+    play(scene, FakeSite(DATA), NoCache())
+    assert "read-only file system" in caplog.text
+    caplog.clear()

@@ -1,0 +1,197 @@
+"""One answer on its way into blocks, without a loop: what is reported is collected."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from content_fakes import MIB, Answer, FakeSite, made_up
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagefs.content.transfer import Transfer
+from imagefs.errors import CacheFull, TransferBroken
+from imagefs.store.blocks import BLOCK_BYTES, block_sum
+
+DATA = made_up(10 * BLOCK_BYTES + 77)
+TOTAL = 11
+
+
+class Desk:
+    """Takes blocks and events as a content would."""
+
+    def __init__(self, refuse: Callable[[int], None] = lambda first: None) -> None:
+        self.blocks: dict[int, bytes] = {}
+        self.order: list[int] = []
+        self.heard: list[tuple[Any, ...]] = []
+        self._refuse = refuse
+
+    def sink(self, first: int, data: memoryview, sums: Sequence[bytes]) -> None:
+        self._refuse(first)
+        for i, known in enumerate(sums):
+            block = bytes(data[i * BLOCK_BYTES : (i + 1) * BLOCK_BYTES])
+            assert block_sum(block) == known
+            self.blocks[first + i] = block
+            self.order.append(first + i)
+        assert len(data) == sum(len(self.blocks[first + i]) for i in range(len(sums)))
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        function(*args)
+
+    def opened(self, transfer: Transfer, ranged: bool, first: int, end: int) -> None:
+        self.heard.append(("opened", ranged, first, end))
+
+    def arrived(self, transfer: Transfer, first: int, count: int) -> None:
+        assert all(first + i in self.blocks for i in range(count))
+        self.heard.append(("arrived", first, count))
+
+    def ended(self, transfer: Transfer, error: Exception | None) -> None:
+        self.heard.append(("ended", error))
+
+    @property
+    def error(self) -> Exception | None:
+        """What the transfer ended with."""
+        assert [event[0] for event in self.heard].count("ended") == 1
+        assert self.heard[-1][0] == "ended"
+        found: Exception | None = self.heard[-1][1]
+        return found
+
+
+def transfer(
+    site: FakeSite, desk: Desk, first: int = 0, end: int = TOTAL, paused_s: float = 0.01
+) -> Transfer:
+    """A transfer of the blocks from *first* to before *end*."""
+    return Transfer(
+        image_id="1",
+        size_bytes=len(site.data),
+        first=first,
+        end=end,
+        retriever=site,
+        sink=desk.sink,
+        events=desk,
+        post=desk.post,
+        paused_s=paused_s,
+    )
+
+
+@given(
+    st.integers(0, TOTAL - 1),
+    st.integers(1, TOTAL),
+    st.booleans(),
+    st.integers(1000, 3 * BLOCK_BYTES),
+    st.none() | st.integers(0, len(DATA)),
+)
+def test_whole_blocks_arrive_in_order_however_the_body_is_cut(
+    first: int, end: int, ranged: bool, piece_bytes: int, cut_after: int | None
+) -> None:
+    """Pieces of any size, and an end anywhere, give the blocks before it and an error exactly if some are missing."""
+    end = max(first + 1, end)
+    site = FakeSite(DATA, (Answer(ranged=ranged, piece_bytes=piece_bytes, cut_after=cut_after),))
+    desk = Desk()
+    job = transfer(site, desk, first, end)
+    job.set_limit(TOTAL)
+    job.run()
+    start, stop = (first, end) if ranged else (0, TOTAL)
+    size = min(stop * BLOCK_BYTES, len(DATA)) - start * BLOCK_BYTES
+    complete = cut_after is None or cut_after >= size
+    assert (desk.error is None) == complete
+    came = stop - start if complete else (cut_after or 0) // BLOCK_BYTES
+    assert desk.order == list(range(start, start + came))
+    for block, found in desk.blocks.items():
+        assert found == DATA[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+    assert all(body.closed for body in site.bodies)
+
+
+def test_the_stream_pauses_at_its_limit_and_goes_on() -> None:
+    """A higher limit lets a paused stream run on; nothing is read beyond the limit but what one piece brings."""
+    site = FakeSite(DATA, (Answer(ranged=False, piece_bytes=BLOCK_BYTES),))
+    desk = Desk()
+    job = transfer(site, desk, 0, 3, paused_s=30)
+    thread = threading.Thread(target=job.run)
+    thread.start()
+    while len(desk.order) < 3:
+        pass
+    thread.join(0.01)
+    assert thread.is_alive()
+    assert desk.order == [0, 1, 2]
+    job.set_limit(5)
+    while len(desk.order) < 5:
+        pass
+    job.stop()
+    thread.join()
+    assert desk.order == [0, 1, 2, 3, 4]
+    assert desk.error is None
+
+
+def test_a_pause_without_end_gives_the_stream_up() -> None:
+    """Nobody needed more, so that is no error."""
+    site = FakeSite(DATA, (Answer(ranged=False, piece_bytes=BLOCK_BYTES),))
+    desk = Desk()
+    transfer(site, desk, 0, 2).run()
+    assert desk.order == [0, 1]
+    assert desk.error is None
+    assert site.bodies[0].closed
+
+
+def test_stopping_before_it_begins_asks_nobody() -> None:
+    """A transfer whose turn comes too late costs nothing."""
+    site = FakeSite(DATA)
+    desk = Desk()
+    job = transfer(site, desk)
+    job.stop()
+    job.run()
+    assert site.requests == []
+    assert desk.error is None
+
+
+def test_stopping_while_it_waits_for_bytes() -> None:
+    """A silent body is aborted, and what came before stays."""
+    site = FakeSite(DATA, (Answer(gate=threading.Event()),))
+    desk = Desk()
+    job = transfer(site, desk)
+    thread = threading.Thread(target=job.run)
+    thread.start()
+    while not desk.heard:
+        pass
+    job.stop()
+    job.stop()
+    thread.join()
+    assert desk.error is None
+    assert desk.heard[0] == ("opened", True, 0, TOTAL)
+
+
+@pytest.mark.parametrize(
+    "error", [CacheFull("full"), TransferBroken("cut"), KeyError("a bug"), MemoryError()]
+)
+def test_what_the_sink_raises_is_reported(error: Exception) -> None:
+    """The worker thread never dies of it, and the body is closed."""
+
+    def refuse(first: int) -> None:
+        raise error
+
+    site = FakeSite(DATA)
+    desk = Desk(refuse)
+    transfer(site, desk).run()
+    assert desk.error is error
+    assert site.bodies[0].closed
+
+
+def test_what_opening_raises_is_reported() -> None:
+    """A refusal ends the transfer before it is opened."""
+    desk = Desk()
+    transfer(FakeSite(DATA, (Answer(error=TransferBroken("no content")),)), desk).run()
+    assert [event[0] for event in desk.heard] == ["ended"]
+    assert isinstance(desk.error, TransferBroken)
+
+
+def test_rates_are_told_from_enough_bytes() -> None:
+    """Less than two mebibytes say nothing."""
+    job = transfer(FakeSite(made_up(8 * MIB)), Desk(), 0, 64)
+    assert job.rate_sample(10.0) is None
+    job.mark = 8
+    assert job.rate_sample(11.0) is None
+    job.mark = 24
+    assert job.rate_sample(13.0) == (3 * MIB, 3.0)
+    assert job.remaining == 40
