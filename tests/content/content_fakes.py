@@ -163,9 +163,13 @@ async def read(reader: Reader, offset: int, length: int) -> bytes:
 
 @asynccontextmanager
 async def staged(
-    site: FakeSite, cache: Cache, settings: ContentSettings = PATIENT, key: ContentKey | None = None
+    site: FakeSite,
+    cache: Cache,
+    settings: ContentSettings = PATIENT,
+    key: ContentKey | None = None,
+    shut_s: float = 60.0,
 ) -> AsyncIterator[Stage]:
-    """A library of contents that come from *site* and are kept in *cache*."""
+    """A library of contents that come from *site* and are kept in *cache*; shut as at the end of a mount."""
     token = trio.lowlevel.current_trio_token()
     errors: dict[str, str] = {}
     async with trio.open_nursery() as nursery:
@@ -183,7 +187,8 @@ async def staged(
         )
         library = Library(cache, service)
         yield Stage(site, library, service, key or key_of(site.data), errors)
-        await library.shut()
+        with trio.move_on_after(shut_s):
+            await library.shut()
         nursery.cancel_scope.cancel()
 
 

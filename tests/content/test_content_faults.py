@@ -20,6 +20,7 @@ from content_fakes import (
     outcome,
     play,
     read,
+    staged,
     until,
 )
 
@@ -359,3 +360,22 @@ def test_shutting_does_not_wait_for_a_silent_service(cache: CacheDirectory) -> N
     site = FakeSite(DATA, (Answer(gate=never),))
     play(scene, site, cache)
     assert all(body.closed for body in site.bodies)
+
+
+def test_the_end_does_not_wait_for_a_service_that_does_not_answer(cache: CacheDirectory) -> None:
+    """A request without an answer outlives the loop in its thread, and is of no consequence."""
+    answered = threading.Event()
+
+    class Mute(FakeSite):
+        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
+            answered.wait()
+            return super().retrieve(image_id, size_bytes, start, end)
+
+    async def main() -> None:
+        async with staged(Mute(DATA), cache, shut_s=0.02) as stage:
+            with trio.move_on_after(0.02):
+                await read(await stage.open(), 0, 10)
+
+    trio.run(main)
+    assert not answered.is_set()
+    answered.set()
