@@ -110,6 +110,7 @@ class Content:
         self._poisoned: tuple[int, ContentError] | None = None
         self._wrongs = 0
         self._last_error: Exception | None = None
+        self._timed_out_until = 0.0
         self._wrong_until = 0.0
         self._wrong_text = ""
 
@@ -233,6 +234,8 @@ class Content:
             deadline_s = self._service.settings.reader_deadline_s
             left = max(started, self._progress_at) + deadline_s - self._service.clock()
             if left <= 0:
+                self._timed_out_until = self._service.clock() + self._service.settings.timed_out_for_s
+            if left <= 0 or self._service.clock() < self._timed_out_until:
                 raise self._timed_out()
             await self._sleep(waiter, left)
             if waiter.error is not None:
@@ -336,6 +339,7 @@ class Content:
         self._progress_at = self._service.clock()
         if fresh:
             self._last_error = None
+            self._timed_out_until = 0.0
             self._wrongs = 0 if self.proved else self._wrongs
         if self._blocks.differs:
             self._blocks.differs = False

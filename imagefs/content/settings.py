@@ -12,6 +12,10 @@ class ContentSettings:
     reader_deadline_s: float = 60.0
     """A reader waits no longer than this without the content making progress."""
 
+    timed_out_for_s: float = 2.0
+    """How long the error of a reader whose deadline passed is everyone's, unless something arrives: the kernel reads
+    a page again when it could not be read ahead, and would wait twice."""
+
     wrong_for_s: float = 30.0
     """How long content that was wrong twice is refused without fetching it again."""
 
