@@ -1,0 +1,113 @@
+"""Wrong bytes from the service: never delivered as right, never mixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+from content_fakes import (
+    MIB,
+    PATIENT,
+    Answer,
+    FakeSite,
+    Stage,
+    difference,
+    made_up,
+    play,
+    read,
+    until,
+)
+
+from imagefs.errors import (
+    ContentWrong,
+    ImageChanged,
+)
+from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.directory import CacheDirectory
+
+DATA = made_up(3 * MIB - 1234)
+OTHER = made_up(3 * MIB - 1234, seed=2)
+HASTY = replace(PATIENT, reader_deadline_s=0.2, timed_out_for_s=0.0)
+LAST = len(DATA) - 1
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+def test_corrupt_once_is_fetched_once_more(cache: CacheDirectory, ranged: bool) -> None:
+    """Whole content that fails its check is fetched again; who has seen nothing wrong never notices."""
+    bad = Answer(ranged=ranged, wrong_at=MIB + 5)
+    site = FakeSite(DATA, (*[bad] * 1, Answer(ranged=ranged)))
+
+    async def scene(stage: Stage) -> None:
+        assert difference(await read(await stage.open(), 0, len(DATA)), DATA) is None
+
+    play(scene, site, cache)
+    assert site.sent_bytes <= 2.1 * len(DATA)
+
+
+def test_who_got_wrong_bytes_gets_an_error_and_no_mix(cache: CacheDirectory) -> None:
+    """A copy that took wrong bytes from the first transfer fails; the next copy is exact."""
+    site = FakeSite(DATA, (Answer(ranged=False, wrong_at=5), Answer(ranged=False)))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, 0, 10) != DATA[:10]
+        with pytest.raises(ContentWrong):
+            await stage.read_all(reader)
+        with pytest.raises(ContentWrong):
+            await read(reader, 0, 10)
+        assert not reader.content.keepable
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
+
+    play(scene, site, cache)
+
+
+def test_corrupt_always_is_an_error_after_two_transfers(cache: CacheDirectory) -> None:
+    """Content that is wrong twice is refused for a while, then fetched again."""
+    site = FakeSite(DATA, (Answer(wrong_at=LAST),))
+    settings = replace(PATIENT, wrong_for_s=0.1)
+
+    async def scene(stage: Stage) -> None:
+        for _ in range(3):
+            with pytest.raises(ContentWrong):
+                await read(await stage.open(), 0, len(DATA))
+        assert site.sent_bytes <= 2.1 * len(DATA)
+        await trio.sleep(0.15)
+        site.script = (Answer(),)
+        assert difference(await read(await stage.open(), 0, len(DATA)), DATA) is None
+
+    play(scene, site, cache, settings)
+
+
+def test_other_bytes_than_before_are_never_mixed(cache: CacheDirectory) -> None:
+    """A stream that starts over with another content makes the reader's handle stale."""
+    first = Answer(ranged=False, cut_after=MIB)
+    site = FakeSite(DATA, (first, Answer(ranged=False, data=OTHER), Answer(ranged=False)))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert difference(await read(reader, 0, 4096), DATA[:4096]) is None
+        with pytest.raises(ImageChanged):
+            await stage.read_all(reader)
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
+
+    play(scene, site, cache)
+
+
+def test_proved_content_is_not_given_up_for_other_bytes(tmp_path: object, cache: CacheDirectory) -> None:
+    """What was proved stays; evicted parts of it that arrive wrong are an error, and mend when they arrive right."""
+    site = FakeSite(DATA)
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert difference(await stage.read_all(reader), DATA) is None
+        await until(lambda: reader.content._stored.verified)
+        reader.content._stored.forget_blocks([2])
+        site.script = (Answer(data=OTHER),)
+        with pytest.raises(ContentWrong):
+            await read(reader, 2 * BLOCK_BYTES, 10)
+        assert difference(await read(reader, 0, 10), DATA[:10]) is None
+        site.script = (Answer(),)
+        assert difference(await stage.read_all(reader), DATA) is None
+
+    play(scene, site, cache)
