@@ -51,7 +51,7 @@ def test_a_part_that_was_read_is_kept(service, mount, image_id, content):
     """What was read of an image that nobody read to the end is not fetched again either."""
     mounted = mount()
     file = mounted / "toronto/a"
-    run("head", "-c", f"{MIB}", file)
+    run("head", "-c", f"{5 * MIB}", file)
     mounted.remount()
     fetched = service.ledger.bytes_retrieved()
     assert run("head", "-c", f"{MIB}", file) == content[:MIB]
