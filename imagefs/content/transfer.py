@@ -175,27 +175,28 @@ class Transfer:
         """Read the body to its end, handing on whole blocks.
 
         What comes at once is gathered, so that a fast stream is handled in large pieces; where it has to be waited
-        for, each block goes on as soon as it is there.
+        for, each block goes on as soon as it is there. However it ends, the whole blocks that came are kept.
         """
         left = body.end - body.start
         buffer = memoryview(bytearray(min(left, CHUNK_BYTES)))
         filled = 0
         while left > 0:
             if not self._may_go_on(block):
+                self._hand_on(block, buffer[: _whole(filled)])
                 return
             room = min(len(buffer), (self._limit - block) * BLOCK_BYTES)
             asked_at = self._clock()
             try:
                 piece = body.read_some(room - filled)
             except Exception:
-                self._hand_on(block, buffer[: filled - filled % BLOCK_BYTES])
+                self._hand_on(block, buffer[: _whole(filled)])
                 raise
             buffer[filled : filled + len(piece)] = piece
             filled += len(piece)
             left -= len(piece)
             waited = self._clock() - asked_at > WAITED_S
             if left == 0 or filled == room or (waited and filled >= BLOCK_BYTES):
-                whole = filled if left == 0 else filled - filled % BLOCK_BYTES
+                whole = filled if left == 0 else _whole(filled)
                 block = self._hand_on(block, buffer[:whole])
                 buffer[: filled - whole] = buffer[whole:filled]
                 filled -= whole
@@ -228,3 +229,8 @@ class Transfer:
             if block >= self._limit and not self._stopped:
                 self._changed.wait_for(lambda: self._stopped or block < self._limit, self._paused_s)
             return not self._stopped and block < self._limit
+
+
+def _whole(size_bytes: int) -> int:
+    """So much of *size_bytes* as is whole blocks."""
+    return size_bytes - size_bytes % BLOCK_BYTES

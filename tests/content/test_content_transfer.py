@@ -162,6 +162,23 @@ def test_stopping_while_it_waits_for_bytes() -> None:
     assert desk.heard[0] == ("opened", True, 0, TOTAL)
 
 
+def test_what_was_gathered_before_a_stop_is_handed_on() -> None:
+    """Bytes that came over the network are kept, also where the stop finds them between two pieces."""
+
+    class StopsItself(FakeSite):
+        def note_sent(self, size_bytes: int) -> None:
+            super().note_sent(size_bytes)
+            if self.sent_bytes > 3 * BLOCK_BYTES:
+                job.stop()
+
+    site = StopsItself(DATA, (Answer(piece_bytes=BLOCK_BYTES // 2 + 1),))
+    desk = Desk()
+    job = transfer(site, desk)
+    job.run()
+    assert desk.order == [0, 1, 2]
+    assert desk.error is None
+
+
 @pytest.mark.parametrize(
     "error", [CacheFull("full"), TransferBroken("cut"), KeyError("a bug"), MemoryError()]
 )
