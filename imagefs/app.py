@@ -21,9 +21,9 @@ import trio
 from imagefs.account import Account, AccountSettings
 from imagefs.account.stored_account import StoredAccount
 from imagefs.api import ServiceClient
-from imagefs.content.fetcher import Service
 from imagefs.content.library import Library
 from imagefs.content.link import Link
+from imagefs.content.service import Service
 from imagefs.core.models import Credentials
 from imagefs.errors import CredentialsRefused, Refused, ServiceError, StoreError, TlsFailure
 from imagefs.fuse.operations import FREE_BYTES, Operations

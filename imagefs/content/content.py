@@ -15,9 +15,11 @@ import trio
 from imagefs.content.background import Background
 from imagefs.content.blockmap import ABSENT, COMING, READY, UNCHECKED, BlockMap
 from imagefs.content.blocks import MEMORY_BLOCKS, Blocks, Stored
-from imagefs.content.fetcher import Fetcher, Need, Service
+from imagefs.content.fetcher import Fetcher
 from imagefs.content.hashing import Hasher
+from imagefs.content.planning import Need
 from imagefs.content.readahead import MIB, Readahead
+from imagefs.content.service import Service
 from imagefs.errors import (
     ContentError,
     ContentWrong,

@@ -1,57 +1,28 @@
-"""Which parts of a content to fetch now, and what becomes of the transfers that do it. On trio's thread.
+"""The transfers of one content: started where something is needed, taken account of, tried again. On trio's thread.
 
-One :class:`Fetcher` per content. It is told what is needed (:class:`Need`), starts transfers, marks blocks in the
-:class:`BlockMap` as they arrive, and retries with backoff. It knows nothing of readers or checksums.
+A :class:`Fetcher` is told what is needed, marks blocks in the :class:`BlockMap` as they are asked for and arrive, and
+reports to its owner. It knows nothing of readers or of the whole content's checksum. Which requests to make is
+decided in :mod:`imagefs.content.planning`, and when to try again in :mod:`imagefs.content.retries`.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
 from imagefs.content.blockmap import ABSENT, COMING, READY, BlockMap
 from imagefs.content.blocks import Blocks
-from imagefs.content.link import Link
-from imagefs.content.readahead import MIB
-from imagefs.content.settings import ContentSettings
-from imagefs.content.transfer import Retriever, Transfer
-from imagefs.errors import (
-    ContentWrong,
-    ImageChanged,
-    ImagefsError,
-    Overloaded,
-    RefusedUnknownImage,
-    TlsFailure,
-    TransferBroken,
-    TransferStalled,
-    Unreachable,
-)
+from imagefs.content.planning import ENDING_BYTES, Need, Planner
+from imagefs.content.retries import Retries
+from imagefs.content.service import Service
+from imagefs.content.transfer import Transfer
+from imagefs.errors import ContentWrong, ImageChanged, ImagefsError, RefusedUnknownImage, TransferBroken
 from imagefs.store.blocks import BLOCK_BYTES
 
 logger = logging.getLogger(__name__)
-
-HEADER_BLOCKS: Final = MIB // BLOCK_BYTES
-"""A look at the start of an image fetches this much: what ``file``, ``qemu-img info`` and icons read."""
-
-ENDING_BYTES: Final = 4 * MIB
-"""A transfer with less than this to come no longer counts as one: the next is asked for while it ends."""
-
-_BROKEN: Final = (TransferBroken, TransferStalled)
-_RETRIED: Final = (Unreachable, Overloaded, *_BROKEN)
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Blocks ``[first, demanded)`` are waited for, and ``[demanded, wanted)`` will be soon."""
-
-    first: int
-    demanded: int
-    wanted: int
 
 
 class Owner(Protocol):
@@ -62,25 +33,6 @@ class Owner(Protocol):
     def fetch_delayed(self, error: Exception) -> None: ...
     def fetch_failed(self, error: Exception) -> None: ...
     def out_of_sources(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What all contents share: the way to the service and to this process's threads and loop.
-
-    ``spawn`` starts a background task; ``post`` calls a function on trio's thread from any other, in order.
-    """
-
-    retriever: Retriever
-    link: Link
-    spawn: Callable[..., None]
-    post: Callable[..., None]
-    clock: Callable[[], float]
-    transfer_threads: trio.CapacityLimiter
-    disk_threads: trio.CapacityLimiter
-    hash_threads: trio.CapacityLimiter
-    note_error: Callable[[str, str], None]
-    settings: ContentSettings = field(default_factory=ContentSettings)
 
 
 class Fetcher:
@@ -95,9 +47,8 @@ class Fetcher:
         self._idle = trio.Event()
         self._idle.set()
         self._sources: list[str] = []
-        self._failures = 0
-        self._gave_up = False
-        self._retry_at = 0.0
+        self._retries = Retries(service.settings, service.clock)
+        self._planner = Planner(service.link, blocks, block_map, self._transfers, self._start)
         self.halted = False
 
     def add_source(self, image_id: str) -> None:
@@ -116,9 +67,9 @@ class Fetcher:
         return bool(self._sources)
 
     @property
-    def transfers(self) -> frozenset[Transfer]:
-        """Those under way."""
-        return frozenset(self._transfers)
+    def idle(self) -> bool:
+        """Whether no transfer is under way."""
+        return not self._transfers
 
     async def halt(self) -> None:
         """Start nothing more, stop what is under way and wait for its end. What arrived stays."""
@@ -133,61 +84,17 @@ class Fetcher:
 
     def plan(self) -> None:
         """Start what is needed and nobody fetches yet."""
-        if self.halted or self._service.clock() < self._retry_at:
+        if self.halted or self._retries.pausing:
             return
         needs = self._owner.needs()
-        if self._gave_up or self._failures >= self._service.settings.answer_tries:
-            needs = [Need(need.first, need.demanded, need.demanded) for need in needs]
+        if self._retries.demanded_only:
+            needs = [need.without_readahead for need in needs]
         for need in sorted(needs, key=lambda need: need.demanded == need.first):
             if not self._sources:
                 break
-            if self._service.link.ranged is False:
-                self._plan_stream(need)
-            else:
-                self._plan_ranges(need)
+            self._planner.serve(need)
 
-    def _plan_ranges(self, need: Need) -> None:
-        link = self._service.link
-        first, demanded = need.first, need.demanded
-        if first < min(demanded, HEADER_BLOCKS):
-            first, demanded = 0, min(max(demanded, HEADER_BLOCKS), self._map.total)
-        wanted = max(need.wanted, demanded)
-        connections = 1 if self._blocks.cache_failed else link.connections
-        largest = max(1, min(link.segment_bytes // BLOCK_BYTES, (wanted - first) // connections))
-        for start, end in self._map.absent_runs(first, wanted):
-            at = start
-            while at < end:
-                if link.ranged is None and self._transfers:
-                    return  # the first answer tells what the server can do
-                stop = min(end, max(at + largest, min(demanded, at + link.segment_bytes // BLOCK_BYTES)))
-                whole_gap = stop == end and (end < wanted or end == self._map.total)
-                if at >= demanded and not self._worth_starting(stop - at, whole_gap, connections):
-                    return
-                self._start(at, stop)
-                at = stop
-
-    def _worth_starting(self, count: int, whole_gap: bool, connections: int) -> bool:
-        """Whether to start a readahead of *count* blocks: not too many at once, and not in dribbles."""
-        busy = sum(transfer.remaining * BLOCK_BYTES > ENDING_BYTES for transfer in self._transfers)
-        ending = len(self._transfers) - busy
-        if busy >= connections or ending > connections:
-            return False
-        return whole_gap or not self._transfers or count >= HEADER_BLOCKS
-
-    def _plan_stream(self, need: Need) -> None:
-        """Without Range: one stream from the front, run as far as the need goes."""
-        absent = next(self._map.absent_runs(need.first, need.wanted), None)
-        if absent is None:
-            return
-        streams = [t for t in self._transfers if not t.stopped and (not t.ranged or t.opened_at is None)]
-        for stream in streams:
-            if stream.opened_at is None:
-                return
-            if stream.mark <= absent[0]:
-                stream.set_limit(max(stream.limit, need.wanted))
-                return
-        if need.demanded > need.first:
-            self._start(absent[0], need.wanted)
+    # Transfers
 
     def _start(self, first: int, end: int) -> None:
         transfer = Transfer(
@@ -233,6 +140,7 @@ class Fetcher:
             self._owner.fetch_failed(error)
 
     def _sink(self, first: int, data: memoryview, sums: Sequence[bytes]) -> None:
+        """Take arrived blocks, in the transfer's thread."""
         dropped = self._blocks.write(first, data, sums)
         if dropped:
             self._post(self._dropped, dropped)
@@ -241,7 +149,7 @@ class Fetcher:
         for block in blocks:
             self._map.set(block, block + 1, ABSENT)
 
-    # What transfers report:
+    # What transfers report
 
     def opened(self, transfer: Transfer, ranged: bool, first: int, end: int) -> None:
         """The answer has begun; without Range it is the whole content, whatever was asked for."""
@@ -264,8 +172,7 @@ class Fetcher:
             return
         fresh = count - self._map.count(first, first + count, READY)
         if fresh:  # a stream that started over has to get further than the last one
-            self._failures = 0
-            self._gave_up = False
+            self._retries.arrived()
         self._map.replace(first, first + count, ABSENT, READY)
         self._map.replace(first, first + count, COMING, READY)
         sample = transfer.rate_sample(self._service.clock())
@@ -286,45 +193,27 @@ class Fetcher:
         if self.halted:
             return
         if error is not None:
-            self._failed(transfer, error)
+            self._failed(transfer.image_id, error)
         if not self._sources:
             self._owner.out_of_sources()
         self.plan()
 
-    def _failed(self, transfer: Transfer, error: Exception) -> None:
-        image_id = transfer.image_id
+    def _failed(self, image_id: str, error: Exception) -> None:
         self._service.note_error(image_id, str(error))
         if isinstance(error, RefusedUnknownImage):
             self.remove_source(image_id)
             return
-        if self._service.clock() >= self._retry_at:  # those that fail together count once
-            self._failures += 1
-        tried_enough = isinstance(error, _BROKEN) and self._failures >= self._service.settings.answer_tries
-        if tried_enough or isinstance(error, TlsFailure) or not isinstance(error, _RETRIED):
-            self._give_up(image_id, error)
-        else:
-            self._retry_later(image_id, error)
-
-    def _give_up(self, image_id: str, error: Exception) -> None:
-        """Fail who waits. Nothing is read ahead until something arrives again."""
+        pause_s = self._retries.pause_after(error)
+        if pause_s is not None:
+            logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)
+            self._owner.fetch_delayed(error)
+            self._service.spawn(self._plan_after, pause_s)
+            return
         if isinstance(error, (ContentWrong, ImageChanged)):
             logger.warning("%s", error)
         else:
             logger.warning("Image %s cannot be fetched: %s", image_id, error, exc_info=_bug(error))
-        self._failures = 0
-        self._gave_up = True
         self._owner.fetch_failed(error)
-
-    def _retry_later(self, image_id: str, error: Exception) -> None:
-        settings = self._service.settings
-        longest = settings.backoff_s[min(self._failures, len(settings.backoff_s)) - 1]
-        pause_s = longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
-        if isinstance(error, Overloaded) and error.retry_after_s is not None:
-            pause_s = max(pause_s, min(error.retry_after_s, settings.retry_after_most_s))
-        logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)
-        self._retry_at = max(self._retry_at, self._service.clock() + pause_s)
-        self._owner.fetch_delayed(error)
-        self._service.spawn(self._plan_after, pause_s)
 
     async def _plan_after(self, pause_s: float) -> None:
         await trio.sleep(pause_s)

@@ -10,7 +10,7 @@ import trio
 
 from imagefs.content.blocks import Stored
 from imagefs.content.content import Content, Reader
-from imagefs.content.fetcher import Service
+from imagefs.content.service import Service
 from imagefs.content.uncached import Uncached
 from imagefs.core.models import ContentKey
 from imagefs.errors import StoreError

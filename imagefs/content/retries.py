@@ -1,0 +1,56 @@
+"""Whether and when to fetch again after a transfer failed. Policy of one content, on trio's thread."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from imagefs.content.settings import ContentSettings
+from imagefs.errors import Overloaded, TlsFailure, TransferBroken, TransferStalled, Unreachable
+
+_BROKEN: Final = (TransferBroken, TransferStalled)
+_RETRIED: Final = (Unreachable, Overloaded, *_BROKEN)
+
+
+class Retries:
+    """Counts failures in a row, and pauses longer after each."""
+
+    def __init__(self, settings: ContentSettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._failures = 0
+        self._gave_up = False
+        self._retry_at = 0.0
+
+    @property
+    def pausing(self) -> bool:
+        """Whether it is too early to fetch anything."""
+        return self._clock() < self._retry_at
+
+    @property
+    def demanded_only(self) -> bool:
+        """Whether nothing is worth fetching but what is waited for: nothing is read ahead until something arrives."""
+        return self._gave_up or self._failures >= self._settings.answer_tries
+
+    def arrived(self) -> None:
+        """Something came that was not there before: all is well again."""
+        self._failures = 0
+        self._gave_up = False
+
+    def pause_after(self, error: Exception) -> float | None:
+        """Take account of a failed transfer: seconds until the next try, None where its readers are to be told."""
+        if not self.pausing:  # those that fail together count once
+            self._failures += 1
+        tried_enough = isinstance(error, _BROKEN) and self._failures >= self._settings.answer_tries
+        if tried_enough or isinstance(error, TlsFailure) or not isinstance(error, _RETRIED):
+            self._failures = 0
+            self._gave_up = True
+            return None
+        backoff_s = self._settings.backoff_s
+        longest = backoff_s[min(self._failures, len(backoff_s)) - 1]
+        pause_s = longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        if isinstance(error, Overloaded) and error.retry_after_s is not None:
+            pause_s = max(pause_s, min(error.retry_after_s, self._settings.retry_after_most_s))
+        self._retry_at = max(self._retry_at, self._clock() + pause_s)
+        return pause_s
