@@ -36,6 +36,11 @@ class Background:
         self._running += 1
         self._spawn(self._run, task, args)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether none is running."""
+        return not self._running
+
     async def idle(self) -> None:
         """Wait until none is running."""
         await self._idle.wait()

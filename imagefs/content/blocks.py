@@ -215,6 +215,20 @@ class Blocks:
         except StoreError as error:
             logger.warning("That image %s is right could not be recorded: %s", self._image_id, error)
 
+    def flush(self) -> None:
+        """Make what the cache holds durable, and its place in the index; any thread."""
+        try:
+            self.stored.flush()
+        except StoreError as error:
+            logger.warning("What was cached of image %s could not be recorded: %s", self._image_id, error)
+
+    def close(self) -> None:
+        """Flush and close the cached file; any thread. Nothing is read or written any more."""
+        try:
+            self.stored.close()
+        except StoreError as error:
+            logger.warning("What was cached of image %s could not be recorded: %s", self._image_id, error)
+
     def sums_of(self, blocks: Sequence[int]) -> dict[int, bytes]:
         """The checksums of *blocks*, as far as they are known."""
         return {block: known for block in blocks if (known := self._sum_of(block)) is not None}

@@ -67,7 +67,7 @@ class Fetcher:
         return bool(self._sources)
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no transfer is under way."""
         return not self._transfers
 

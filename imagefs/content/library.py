@@ -9,7 +9,8 @@ from typing import Protocol
 import trio
 
 from imagefs.content.blocks import Stored
-from imagefs.content.content import Content, Reader
+from imagefs.content.content import Content
+from imagefs.content.reader import Reader
 from imagefs.content.service import Service
 from imagefs.content.uncached import Uncached
 from imagefs.core.models import ContentKey

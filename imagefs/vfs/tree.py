@@ -16,8 +16,8 @@ from typing import Final
 import trio
 
 from imagefs.account import Account, Snapshot
-from imagefs.content.content import Reader
 from imagefs.content.library import Library
+from imagefs.content.reader import Reader
 from imagefs.core.models import ContentKey, ImageDetails, ListedImage, Phase
 from imagefs.core.names import from_os, to_os
 from imagefs.errors import (

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import trio
 
-from imagefs.content.content import Reader
 from imagefs.content.library import Cache, Library
 from imagefs.content.link import Link
+from imagefs.content.reader import Reader
 from imagefs.content.service import Service
 from imagefs.content.settings import ContentSettings
 from imagefs.core.models import ContentKey

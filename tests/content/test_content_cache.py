@@ -175,7 +175,7 @@ def test_eviction_in_the_middle_of_reading(cache: CacheDirectory, ranged: bool) 
 
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
-        stored = reader.content._stored
+        stored = reader.content._blocks.stored
 
         async def evict() -> None:
             for _ in range(40):
@@ -204,7 +204,7 @@ def test_the_check_fetches_the_blocks_that_it_misses(tmp_path: Path, gone: int) 
         reader = await stage.open()
         async with stage.service.hash_threads:  # nothing is hashed meanwhile
             assert difference(await read(reader, 0, len(DATA) - 5000), DATA[:-5000]) is None
-            reader.content._stored.forget_blocks([gone])
+            reader.content._blocks.stored.forget_blocks([gone])
         assert difference(await read(reader, len(DATA) - 10, 10), DATA[-10:]) is None
 
     play(scene, site, cache)

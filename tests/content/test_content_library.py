@@ -107,13 +107,13 @@ def test_flushing_goes_on_after_a_bug(cache: CacheDirectory, caplog: pytest.LogC
                 flushed.append(1)
                 return 0
 
-        stored, flushed = reader.content._stored, []
-        reader.content._stored = Failing()
+        stored, flushed = reader.content._blocks.stored, []
+        reader.content._blocks.stored = Failing()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stage.library.serve)
             await until(lambda: bool(flushed))
             nursery.cancel_scope.cancel()
-        reader.content._stored = stored
+        reader.content._blocks.stored = stored
 
     play(scene, FakeSite(DATA), cache, BRISK)
     assert "a bug" in caplog.text

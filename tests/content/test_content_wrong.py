@@ -101,8 +101,8 @@ def test_proved_content_is_not_given_up_for_other_bytes(tmp_path: object, cache:
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
         assert difference(await stage.read_all(reader), DATA) is None
-        await until(lambda: reader.content._stored.verified)
-        reader.content._stored.forget_blocks([2])
+        await until(lambda: reader.content._blocks.stored.verified)
+        reader.content._blocks.stored.forget_blocks([2])
         site.script = (Answer(data=OTHER),)
         with pytest.raises(ContentWrong):
             await read(reader, 2 * BLOCK_BYTES, 10)

@@ -1,0 +1,125 @@
+"""Giving readers their bytes, once these are here and may be given. On trio's thread.
+
+Used by :class:`imagefs.content.content.Content`, whose reading methods these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from imagefs.content.blockmap import ABSENT, READY, BlockMap
+from imagefs.content.blocks import Blocks
+from imagefs.content.generations import Generations
+from imagefs.content.proof import Proof
+from imagefs.content.readahead import MIB
+from imagefs.content.reader import Reader
+from imagefs.content.service import Service
+from imagefs.content.waiters import Waiter, Waiters
+from imagefs.store.blocks import BLOCK_BYTES, block_count
+
+TAIL_BYTES: Final = 4096
+"""So much of the end of a content is withheld until its MD5 was found right, so that a copy of a corrupt transfer
+fails instead of succeeding."""
+
+DISK_AHEAD_BYTES: Final = 16 * MIB
+"""How far ahead of a sequential reader the disk brings what is cached."""
+
+
+class Delivery:
+    """Serves the readers of one content, or lets them wait.
+
+    *raise_if_lost* is asked before a waiter sleeps, and *plan* is called to have what it waits for fetched.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        blocks: Blocks,
+        block_map: BlockMap,
+        proof: Proof,
+        generations: Generations,
+        waiters: Waiters,
+        *,
+        raise_if_lost: Callable[[Waiter], None],
+        plan: Callable[[], None],
+    ) -> None:
+        self._service = service
+        self._blocks = blocks
+        self._map = block_map
+        self._proof = proof
+        self._generations = generations
+        self._waiters = waiters
+        self._raise_if_lost = raise_if_lost
+        self._plan = plan
+
+    def read_now(self, reader: Reader, offset: int, buffer: memoryview) -> memoryview | None:
+        """As :meth:`Content.read_now`."""
+        size_bytes = self._blocks.size_bytes
+        end = min(offset + len(buffer), size_bytes)
+        if end <= offset:
+            return buffer[:0]
+        withheld = end > size_bytes - TAIL_BYTES and not self._proof.found
+        if withheld or self._generations.is_stale(reader):
+            return None
+        part = buffer[: end - offset]
+        if not self._map.all_ready(offset // BLOCK_BYTES, block_count(end)):
+            return None
+        if not self._blocks.read_now(offset, part):
+            return None
+        self._note(reader, offset, end)
+        return part
+
+    async def read(self, reader: Reader, offset: int, length: int) -> bytes | memoryview:
+        """As :meth:`Content.read`."""
+        size_bytes = self._blocks.size_bytes
+        end = min(offset + length, size_bytes)
+        if end <= offset:
+            return b""
+        first, stop = offset // BLOCK_BYTES, block_count(end)
+        buffer = memoryview(bytearray(end - offset))
+        reader.readahead.note(offset, end - offset)
+        while True:
+            await self._wait(reader, first, stop, proof=end > size_bytes - TAIL_BYTES)
+            generation = self._generations.number
+            complete = self._blocks.read_now(offset, buffer) or await self._read_ready(reader, offset, buffer)
+            if complete and generation == self._generations.number:
+                self._generations.raise_if_stale(reader)
+                self._note(reader, offset, end)
+                return buffer
+
+    async def _read_ready(self, reader: Reader, offset: int, buffer: memoryview) -> bool:
+        """Fill *buffer* from the disk; False where blocks are gone, which are absent from then on."""
+        ahead_bytes = len(buffer) + min(reader.readahead.window_bytes, DISK_AHEAD_BYTES)
+        gone = await trio.to_thread.run_sync(
+            self._blocks.read_ahead, offset, ahead_bytes, buffer, limiter=self._service.disk_threads
+        )
+        for block in gone:
+            self._map.replace(block, block + 1, READY, ABSENT)
+        return not gone
+
+    def _note(self, reader: Reader, offset: int, end: int) -> None:
+        """Bytes go to *reader* now: remember what it got, and read ahead for it."""
+        first, stop = offset // BLOCK_BYTES, block_count(end)
+        if not self._proof.found:
+            self._generations.note_delivered(first, stop)
+        if reader.went_on(offset, end - offset):
+            self._blocks.stored.touch(first, stop - 1)
+            self._plan()
+
+    async def _wait(self, reader: Reader, first: int, end: int, *, proof: bool) -> None:
+        """Until ``[first, end)`` is ready, and the whole content proved if *proof*."""
+        waiter = Waiter(reader, first, end, proof, since=self._service.clock())
+        while True:
+            self._generations.raise_if_stale(reader)
+            if self.is_ready(waiter):
+                return
+            self._generations.raise_if_refused()
+            self._raise_if_lost(waiter)
+            await self._waiters.sleep(waiter, self._plan)
+
+    def is_ready(self, waiter: Waiter) -> bool:
+        """Whether what *waiter* waits for is here."""
+        return not self._proof.is_awaited_by(waiter) and self._map.all_ready(waiter.first, waiter.end)

@@ -1,0 +1,86 @@
+"""Which bytes belong together, where the service has sent more than one content under one name.
+
+A content that turned out wrong, or other than before, is given up and fetched anew: a new generation. A reader that
+may hold bytes of one that was given up is stale, and gets nothing more. Used by
+:class:`imagefs.content.content.Content`, on trio's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from imagefs.content.failures import again
+from imagefs.content.reader import Reader
+from imagefs.errors import ContentError, ContentWrong
+
+
+class Generations:
+    """The generation of one content, what readers got of it, and how often it was wrong."""
+
+    def __init__(self, total_blocks: int, wrong_for_s: float, clock: Callable[[], float]) -> None:
+        self.number = 0
+        self._wrong_for_s = wrong_for_s
+        self._clock = clock
+        self._delivered = bytearray(total_blocks)
+        self._stale: tuple[int, ContentError] | None = None
+        self._wrongs = 0
+        self._refusal = ContentWrong("")
+        self._refused_until = 0.0
+
+    # Stale readers
+
+    @property
+    def any_stale(self) -> bool:
+        """Whether wrong bytes may ever have been delivered."""
+        return self._stale is not None
+
+    def is_stale(self, reader: Reader) -> bool:
+        """Whether *reader* may hold bytes of a content that was given up."""
+        return self._stale is not None and reader.generation <= self._stale[0]
+
+    def raise_if_stale(self, reader: Reader) -> None:
+        """Raise what the stale *reader* is to be told."""
+        if self._stale is not None and reader.generation <= self._stale[0]:
+            raise again(self._stale[1])
+
+    def make_stale(self, last: int, error: ContentError) -> None:
+        """Whoever reads of generation *last* or before gets *error* from now on."""
+        self._stale = (last, error)
+
+    # What was delivered before it was proved
+
+    def note_delivered(self, first: int, end: int) -> None:
+        """A reader got the blocks ``[first, end)`` of this generation."""
+        self._delivered[first:end] = b"\1" * (end - first)
+
+    @property
+    def delivered(self) -> list[int]:
+        """The blocks of this generation that readers got."""
+        return [block for block, flag in enumerate(self._delivered) if flag]
+
+    def begin(self) -> None:
+        """The next generation: nothing of it was delivered yet."""
+        self.number += 1
+        self._delivered = bytearray(len(self._delivered))
+
+    # Wrong again and again
+
+    def was_wrong_again(self) -> bool:
+        """The content was wrong just now. Whether that is not the first time in a row."""
+        self._wrongs += 1
+        return self._wrongs > 1
+
+    def was_right(self) -> None:
+        """The content, or what came of a proved one, was right just now."""
+        self._wrongs = 0
+
+    def refuse(self, error: ContentWrong) -> None:
+        """The content is not fetched again for a while; whoever waits for it is told of *error*."""
+        self._wrongs = 0
+        self._refusal = error
+        self._refused_until = self._clock() + self._wrong_for_s
+
+    def raise_if_refused(self) -> None:
+        """Raise ContentWrong while nothing is fetched."""
+        if self._clock() < self._refused_until:
+            raise ContentWrong(f"{self._refusal} It was fetched twice; try again later.")
