@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVarTuple, Unpack
 
 import trio
 
@@ -17,6 +17,8 @@ from imagefs.core.models import ContentKey
 from imagefs.errors import StoreError
 
 logger = logging.getLogger(__name__)
+
+Ts = TypeVarTuple("Ts")
 
 
 class Cache(Protocol):
@@ -73,24 +75,27 @@ class Library:
         """Make durable what arrives, and close what nobody reads any more, until cancelled."""
         while True:
             await trio.sleep(self._service.settings.flush_every_s)
-            try:
-                for content in self.contents():
-                    await content.flush()
-                await self._shut_idle(self._service.settings.idle_contents)
-            except Exception:  # a bug must not end the mount
-                logger.exception("What was cached could not be recorded.")
+            for content in self.contents():
+                await _guarded(content.flush)
+            await self._shut_idle(self._service.settings.idle_contents)
 
     async def _shut_idle(self, keep: int) -> None:
+        """Close what nobody reads, but for the latest *keep*. What has transfers that end slowly is left for later."""
         idle = [key for key, content in self._contents.items() if not content.open_readers]
-        for key in idle[: max(0, len(idle) - keep)]:
-            lock = self._opening.setdefault(key, trio.Lock())
-            async with lock:
-                content = self._contents.get(key)
-                if content is not None and not content.open_readers:
-                    del self._contents[key]
-                    await content.shut()
-            if not lock.locked():  # else a reader that waited has it by now
-                self._opening.pop(key, None)
+        async with trio.open_nursery() as nursery:
+            for key in idle[: max(0, len(idle) - keep)]:
+                if self._contents[key].at_rest:
+                    nursery.start_soon(_guarded, self._shut_one, key)
+
+    async def _shut_one(self, key: ContentKey) -> None:
+        lock = self._opening.setdefault(key, trio.Lock())
+        async with lock:
+            content = self._contents.get(key)
+            if content is not None and content.at_rest:
+                del self._contents[key]
+                await content.shut()
+        if not lock.locked():  # else a reader that waited has it by now
+            self._opening.pop(key, None)
 
     async def shut(self) -> None:
         """Stop all transfers and close all contents, readers or not."""
@@ -98,3 +103,11 @@ class Library:
             for content in self.contents():
                 nursery.start_soon(content.shut)
         self._contents.clear()
+
+
+async def _guarded(task: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> None:
+    """Carry *task* out; a bug in it must not end the mount, nor keep other contents from their turn."""
+    try:
+        await task(*args)
+    except Exception:
+        logger.exception("What was cached could not be recorded.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -138,4 +139,63 @@ def test_a_cache_that_gives_no_file_is_done_without(caplog: pytest.LogCaptureFix
 
     play(scene, FakeSite(DATA), NoCache())
     assert "read-only file system" in caplog.text
+    caplog.clear()
+
+
+def test_one_content_that_cannot_be_closed_holds_up_no_other(cache: CacheDirectory) -> None:
+    """A request without an answer keeps its own content open; neither the others nor a new reader wait for it."""
+    answered = threading.Event()
+
+    class MuteForOne(FakeSite):
+        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
+            if image_id == "0":
+                answered.wait()
+            return super().retrieve(image_id, size_bytes, start, end)
+
+    async def scene(stage: Stage) -> None:
+        keys = [ContentKey(len(DATA), None, str(number)) for number in range(3)]
+        readers = [await stage.library.open(key, str(key.image_id)) for key in keys]
+        with trio.move_on_after(0.01):
+            await read(readers[0], 0, 10)
+        for reader in readers:
+            stage.library.close(reader)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.library.serve)
+            with trio.fail_after(10):
+                await until(lambda: stage.library.contents() == [readers[0].content])
+                again = await stage.library.open(keys[0], "0")
+            assert again.content is readers[0].content
+            stage.library.close(again)
+            answered.set()
+            await until(lambda: not stage.library.contents())
+            nursery.cancel_scope.cancel()
+
+    try:
+        play(scene, MuteForOne(DATA), cache, replace(BRISK, idle_contents=0))
+    finally:
+        answered.set()
+
+
+def test_what_cannot_be_recorded_of_one_content_is_of_another(
+    cache: CacheDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug that one content runs into every time does not keep the others from being flushed and closed."""
+
+    async def scene(stage: Stage) -> None:
+        broken = await stage.library.open(ContentKey(len(DATA), None, "0"), "0")
+        other = await stage.library.open(ContentKey(len(DATA), None, "1"), "1")
+        stage.library.close(other)
+
+        async def flush() -> None:
+            raise KeyError("a bug")
+
+        broken.content.flush = flush  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.library.serve)
+            with trio.fail_after(10):
+                await until(lambda: stage.library.contents() == [broken.content])
+            nursery.cancel_scope.cancel()
+
+    play(scene, FakeSite(DATA), cache, replace(BRISK, idle_contents=0))
+    assert "a bug" in caplog.text
     caplog.clear()
