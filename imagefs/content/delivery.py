@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from imagefs.content.blockmap import ABSENT, READY, BlockMap
+from imagefs.content.blockmap import ABSENT, COMING, READY, BlockMap
 from imagefs.content.blocks import Blocks
 from imagefs.content.generations import Generations
 from imagefs.content.proof import Proof
@@ -20,16 +20,15 @@ from imagefs.content.service import Service
 from imagefs.content.waiters import Waiter, Waiters
 from imagefs.store.blocks import BLOCK_BYTES, block_count
 
-TAIL_BYTES: Final = 4096
-"""So much of the end of a content is withheld until its MD5 was found right, so that a copy of a corrupt transfer
-fails instead of succeeding."""
-
 DISK_AHEAD_BYTES: Final = 16 * MIB
 """How far ahead of a sequential reader the disk brings what is cached."""
 
 
 class Delivery:
     """Serves the readers of one content, or lets them wait.
+
+    What would complete the delivery of a content that was not proved yet is withheld until it is: so nobody ever has
+    a whole copy of a corrupt transfer, and who only looks at the end of an image does not have all of it fetched.
 
     *raise_if_lost* is asked before a waiter sleeps, and *plan* is called to have what it waits for fetched.
     """
@@ -61,11 +60,11 @@ class Delivery:
         end = min(offset + len(buffer), size_bytes)
         if end <= offset:
             return buffer[:0]
-        withheld = end > size_bytes - TAIL_BYTES and not self._proof.found
-        if withheld or self._generations.is_stale(reader):
+        first, stop = offset // BLOCK_BYTES, block_count(end)
+        if self._is_withheld(first, stop) or self._generations.is_stale(reader):
             return None
         part = buffer[: end - offset]
-        if not self._map.all_ready(offset // BLOCK_BYTES, block_count(end)):
+        if not self._map.all_ready(first, stop):
             return None
         if not self._blocks.read_now(offset, part):
             return None
@@ -82,13 +81,16 @@ class Delivery:
         buffer = memoryview(bytearray(end - offset))
         reader.readahead.note(offset, end - offset)
         while True:
-            await self._wait(reader, first, stop, proof=end > size_bytes - TAIL_BYTES)
+            await self._wait(reader, first, stop, proof=self._is_withheld(first, stop))
             generation = self._generations.number
             complete = self._blocks.read_now(offset, buffer) or await self._read_ready(reader, offset, buffer)
-            if complete and generation == self._generations.number:
+            if complete and generation == self._generations.number and not self._is_withheld(first, stop):
                 self._generations.raise_if_stale(reader)
                 self._note(reader, offset, end)
                 return buffer
+
+    def _is_withheld(self, first: int, stop: int) -> bool:
+        return not self._proof.found and self._generations.would_complete(first, stop)
 
     async def _read_ready(self, reader: Reader, offset: int, buffer: memoryview) -> bool:
         """Fill *buffer* from the disk; False where blocks are gone, which are absent from then on."""
@@ -118,8 +120,18 @@ class Delivery:
                 return
             self._generations.raise_if_refused()
             self._raise_if_lost(waiter)
-            await self._waiters.sleep(waiter, self._plan)
+            await self._waiters.sleep(waiter, self._plan, needs_service=self.needs_service(waiter))
 
     def is_ready(self, waiter: Waiter) -> bool:
         """Whether what *waiter* waits for is here."""
         return not self._proof.is_awaited_by(waiter) and self._map.all_ready(waiter.first, waiter.end)
+
+    def needs_service(self, waiter: Waiter) -> bool:
+        """Whether something that *waiter* waits for has to come from the service still."""
+        return self.lacks(waiter, ABSENT) or self.lacks(waiter, COMING)
+
+    def lacks(self, waiter: Waiter, state: int) -> bool:
+        """Whether any blocks that *waiter* waits for, for their own sake or for the proof, are in *state*."""
+        if self._map.count(waiter.first, waiter.end, state):
+            return True
+        return self._proof.is_awaited_by(waiter) and self._proof.lacks(state)

@@ -22,6 +22,7 @@ class Generations:
         self._wrong_for_s = wrong_for_s
         self._clock = clock
         self._delivered = bytearray(total_blocks)
+        self._undelivered = total_blocks
         self._stale: tuple[int, ContentError] | None = None
         self._wrongs = 0
         self._refusal = ContentWrong("")
@@ -51,7 +52,12 @@ class Generations:
 
     def note_delivered(self, first: int, end: int) -> None:
         """A reader got the blocks ``[first, end)`` of this generation."""
+        self._undelivered -= self._delivered.count(0, first, end)
         self._delivered[first:end] = b"\1" * (end - first)
+
+    def would_complete(self, first: int, end: int) -> bool:
+        """Whether with ``[first, end)`` all blocks of this generation were delivered, to whomever."""
+        return self._undelivered == self._delivered.count(0, first, end)
 
     @property
     def delivered(self) -> list[int]:
@@ -62,6 +68,7 @@ class Generations:
         """The next generation: nothing of it was delivered yet."""
         self.number += 1
         self._delivered = bytearray(len(self._delivered))
+        self._undelivered = len(self._delivered)
 
     # Wrong again and again
 

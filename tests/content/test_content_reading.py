@@ -103,31 +103,42 @@ def test_many_readers_share_one_transfer(cache: CacheDirectory) -> None:
     assert site.sent_bytes <= 1.05 * len(DATA)
 
 
-def test_the_tail_waits_for_the_proof(cache: CacheDirectory) -> None:
-    """The end of an image is not delivered before all of it has arrived and was found right."""
-    gate = threading.Event()
-    site = FakeSite(DATA, (Answer(), Answer(gate=gate)))
+def test_what_completes_a_copy_waits_for_the_proof(cache: CacheDirectory) -> None:
+    """The last block that nobody got yet is not delivered before all was found right."""
+    before = BLOCK_BYTES * (len(DATA) // BLOCK_BYTES)
 
     async def scene(stage: Stage) -> None:
-        reader = await stage.open()
-        await read(reader, len(DATA) - 300_000, 200_000)
+        reader, other = await stage.open(), await stage.open()
         got = b""
 
-        async def read_tail() -> None:
+        async def read_rest() -> None:
             nonlocal got
-            got = await read(reader, len(DATA) - 100, 100)
+            got = bytes(await read(other, before, len(DATA) - before))
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read_tail)
+        async with trio.open_nursery() as nursery, stage.service.hash_threads:  # nothing is hashed meanwhile
+            assert difference(await read(reader, 0, before), DATA[:before]) is None
+            nursery.start_soon(read_rest)
             for _ in range(10):
                 await trio.sleep(0.002)
             assert got == b""
             assert not reader.content.proved
-            gate.set()
-        assert got == DATA[-100:]
+        assert got == DATA[before:]
         assert reader.content.proved
 
+    play(scene, FakeSite(DATA), cache)
+
+
+def test_a_look_at_the_end_costs_the_end(cache: CacheDirectory) -> None:
+    """Who reads the last bytes of an image that nobody has read does not have it fetched whole."""
+    site = FakeSite(DATA)
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert await read(reader, len(DATA) - 100, 100) == DATA[-100:]
+        assert not reader.content.proved
+
     play(scene, site, cache)
+    assert site.sent_bytes <= 2 * BLOCK_BYTES
 
 
 def test_an_image_without_checksum_is_delivered_whole(cache: CacheDirectory) -> None:
