@@ -61,7 +61,7 @@ class Delivery:
         if end <= offset:
             return buffer[:0]
         first, stop = offset // BLOCK_BYTES, block_count(end)
-        if self._is_withheld(first, stop) or self._generations.is_stale(reader):
+        if self._is_withheld(reader, first, stop) or self._generations.is_stale(reader):
             return None
         part = buffer[: end - offset]
         if not self._map.all_ready(first, stop):
@@ -81,16 +81,26 @@ class Delivery:
         buffer = memoryview(bytearray(end - offset))
         reader.readahead.note(offset, end - offset)
         while True:
-            await self._wait(reader, first, stop, proof=self._is_withheld(first, stop))
+            await self._wait(reader, first, stop, proof=self._is_withheld(reader, first, stop))
             generation = self._generations.number
             complete = self._blocks.read_now(offset, buffer) or await self._read_ready(reader, offset, buffer)
-            if complete and generation == self._generations.number and not self._is_withheld(first, stop):
+            if (
+                complete
+                and generation == self._generations.number
+                and not self._is_withheld(reader, first, stop)
+            ):
                 self._generations.raise_if_stale(reader)
                 self._note(reader, offset, end)
                 return buffer
 
-    def _is_withheld(self, first: int, stop: int) -> bool:
-        return not self._proof.found and self._generations.would_complete(first, stop)
+    def _is_withheld(self, reader: Reader, first: int, stop: int) -> bool:
+        """Whether *reader* has to wait for the proof.
+
+        One that got bytes of a generation that was given up could mix them with others: it gets nothing more before.
+        """
+        if self._proof.found:
+            return False
+        return reader.generation < self._generations.number or self._generations.would_complete(first, stop)
 
     async def _read_ready(self, reader: Reader, offset: int, buffer: memoryview) -> bool:
         """Fill *buffer* from the disk; False where blocks are gone, which are absent from then on."""
