@@ -78,9 +78,11 @@ class Fetcher:
         await self._idle.wait()
 
     def stop_all(self) -> None:
-        """Stop every transfer under way."""
+        """Stop every transfer under way. Who needs its blocks next does not wait for an answer that may never come."""
         for transfer in self._transfers:
             transfer.stop()
+            if transfer.opened_at is None:  # else it is aborted at once
+                self._release(transfer)
 
     def plan(self) -> None:
         """Start what is needed and nobody fetches yet."""
@@ -113,6 +115,12 @@ class Fetcher:
         if self._idle.is_set():
             self._idle = trio.Event()
         self._service.spawn(self._run, transfer)
+
+    def _release(self, transfer: Transfer) -> None:
+        """Others may fetch what *transfer* was to bring."""
+        if transfer.claims:
+            transfer.claims = False
+            self._map.replace(transfer.mark, transfer.end, COMING, ABSENT)
 
     async def _run(self, transfer: Transfer) -> None:
         """The task of a transfer. It is cancelled only at the end of the mount, which does not wait for the service."""
@@ -156,8 +164,8 @@ class Fetcher:
         transfer.opened_at = self._service.clock()
         self._service.link.ranged = ranged
         if not ranged:
-            asked_first, asked_end = transfer.first, transfer.end
-            self._map.replace(asked_first, asked_end, COMING, ABSENT)
+            asked_first = transfer.first
+            self._release(transfer)
             transfer.ranged = False
             transfer.first = transfer.mark = first
             transfer.end = end
@@ -186,8 +194,7 @@ class Fetcher:
     def ended(self, transfer: Transfer, error: Exception | None) -> None:
         """The transfer is over; with *error* where it was not stopped and did not reach its end."""
         self._transfers.discard(transfer)
-        if transfer.ranged:
-            self._map.replace(transfer.mark, transfer.end, COMING, ABSENT)
+        self._release(transfer)
         if not self._transfers:
             self._idle.set()
         if self.halted:

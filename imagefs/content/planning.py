@@ -64,6 +64,11 @@ class Planner:
         else:
             self._serve_by_ranges(need)
 
+    @property
+    def _live(self) -> list[Transfer]:
+        """The transfers that bring what they were asked for."""
+        return [transfer for transfer in self._transfers if not transfer.stopped]
+
     def _serve_by_ranges(self, need: Need) -> None:
         link = self._link
         first, demanded = need.first, need.demanded
@@ -75,7 +80,7 @@ class Planner:
         for start, end in self._map.absent_runs(first, wanted):
             at = start
             while at < end:
-                if link.ranged is None and self._transfers:
+                if link.ranged is None and self._live:
                     return  # the first answer tells what the server can do
                 stop = min(end, max(at + largest, min(demanded, at + link.segment_bytes // BLOCK_BYTES)))
                 whole_gap = stop == end and (end < wanted or end == self._map.total)
@@ -86,18 +91,19 @@ class Planner:
 
     def _worth_starting(self, count: int, whole_gap: bool, connections: int) -> bool:
         """Whether to start a readahead of *count* blocks: not too many at once, and not in dribbles."""
-        busy = sum(transfer.remaining * BLOCK_BYTES > ENDING_BYTES for transfer in self._transfers)
-        ending = len(self._transfers) - busy
+        live = self._live
+        busy = sum(transfer.remaining * BLOCK_BYTES > ENDING_BYTES for transfer in live)
+        ending = len(live) - busy
         if busy >= connections or ending > connections:
             return False
-        return whole_gap or not self._transfers or count >= HEADER_BLOCKS
+        return whole_gap or not live or count >= HEADER_BLOCKS
 
     def _serve_by_stream(self, need: Need) -> None:
         """Without Range: one stream from the front, run as far as the need goes."""
         absent = next(self._map.absent_runs(need.first, need.wanted), None)
         if absent is None:
             return
-        streams = [t for t in self._transfers if not t.stopped and (not t.ranged or t.opened_at is None)]
+        streams = [t for t in self._live if not t.ranged or t.opened_at is None]
         for stream in streams:
             if stream.opened_at is None:
                 return

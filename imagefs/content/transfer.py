@@ -59,7 +59,8 @@ class Transfer:
     """Blocks ``[first, end)`` of one image, asked for in one request.
 
     A server that does not honour Range answers with the whole content; ``first`` and ``end`` then become that of
-    the whole, and ``limit`` says how far the stream may run for now.
+    the whole, and ``limit`` says how far the stream may run for now. While it ``claims`` them, nobody else fetches
+    its blocks from ``mark``, where it has come to, to ``end``.
     """
 
     def __init__(  # noqa: PLR0913  # all by name
@@ -81,6 +82,7 @@ class Transfer:
         self.first = first
         self.end = end
         self.mark = first
+        self.claims = True
         self.ranged = True
         self.ending = False
         self.opened_at: float | None = None
