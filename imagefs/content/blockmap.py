@@ -3,7 +3,7 @@
 A block is, in this order::
 
     ABSENT --> COMING --> READY        fetched by this mount
-    UNCHECKED ----------> READY        found on disk at the start, its checksum compared at the first read
+    UNCHECKED -> CHECKING -> READY     found on disk at the start, its checksum compared at the first read
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Final
 ABSENT: Final = 0
 COMING: Final = 1
 UNCHECKED: Final = 2
-READY: Final = 3
+CHECKING: Final = 3
+READY: Final = 4
 
 _AS_FOUND: Final = bytes((ABSENT, *[UNCHECKED] * 255))
 _ABSENT_RUN: Final = re.compile(rb"\x00+")
 _UNCHECKED_RUN: Final = re.compile(rb"\x02+")
-_NOT_READY: Final = re.compile(rb"[^\x03]")
+_NOT_READY: Final = re.compile(rb"[^\x04]")
 
 
 class BlockMap:

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from imagefs.content.background import Background
-from imagefs.content.blockmap import ABSENT, COMING, READY, UNCHECKED, BlockMap
+from imagefs.content.blockmap import ABSENT, CHECKING, READY, UNCHECKED, BlockMap
 from imagefs.content.blocks import Blocks
 from imagefs.content.planning import Need
 
@@ -23,7 +23,7 @@ AHEAD_BLOCKS: Final = 128
 
 
 class Checks:
-    """Takes blocks from UNCHECKED to READY, or to ABSENT where they are damaged.
+    """Takes blocks from UNCHECKED over CHECKING to READY, or to ABSENT where they are damaged.
 
     *jobs* are the content's background tasks; *progressed* is called after each that was not in vain.
     """
@@ -48,16 +48,16 @@ class Checks:
         for run_first, run_end in self._map.unchecked_runs(need.first, end):
             for first in range(run_first, run_end, CHECK_BLOCKS):
                 stop = min(run_end, first + CHECK_BLOCKS)
-                self._map.set(first, stop, COMING)
+                self._map.set(first, stop, CHECKING)
                 self._jobs.start(self._check, first, stop)
 
     async def _check(self, first: int, end: int) -> None:
         try:
             damaged = await trio.to_thread.run_sync(self._blocks.check, first, end, limiter=self._threads)
         except BaseException:
-            self._map.replace(first, end, COMING, UNCHECKED)
+            self._map.replace(first, end, CHECKING, UNCHECKED)
             raise
         for block in damaged:
             self._map.set(block, block + 1, ABSENT)
-        self._map.replace(first, end, COMING, READY)
+        self._map.replace(first, end, CHECKING, READY)
         self._progressed()

@@ -36,7 +36,7 @@ from imagefs.content.proof import Proof
 from imagefs.content.reader import Reader
 from imagefs.content.restart import Restart
 from imagefs.content.service import Service
-from imagefs.content.waiters import Waiter, Waiters
+from imagefs.content.waiters import Waiter, Waiters, everyone
 from imagefs.errors import ContentError, ContentWrong, ImageChanged
 from imagefs.store.blocks import block_count
 
@@ -161,18 +161,16 @@ class Content:
 
     def _raise_if_lost(self, waiter: Waiter) -> None:
         """Raise ImageChanged where something that *waiter* waits for can come from nowhere any more."""
-        if self._fetcher.has_source:
-            return
-        lacks = self._map.count(waiter.first, waiter.end, ABSENT) > 0
-        if lacks or (self._proof.is_awaited_by(waiter) and self._proof.lacks):
+        if not self._fetcher.has_source and self._delivery.lacks(waiter, ABSENT):
             raise ImageChanged(f"Image {self._image_id} is gone from the account.")
 
     # What is done for them
 
     def plan(self) -> None:
-        """Start the checks and transfers that the readers need."""
+        """Start the checks, transfers and hashing that are due."""
         if self._fetcher.halted:
             return
+        self._proof.go_on()
         needs = self.needs()
         for need in needs:
             self._checks.go_ahead(need)
@@ -187,7 +185,6 @@ class Content:
         """A check or a step of the proof is done."""
         self._waiters.progressed()
         self._waiters.wake(self._delivery.is_ready)
-        self._proof.go_on()
         self.plan()
 
     # What the fetcher reports
@@ -217,11 +214,11 @@ class Content:
             self._make_stale(self._generations.number, error)
             self._restart.begin({})
         elif not isinstance(error, ContentWrong) or self._generations.was_wrong_again():
-            self._waiters.fail(error)
+            self._waiters.fail(error, self._delivery.needs_service)
 
     def out_of_sources(self) -> None:
         """Let every waiter see again whether it waits in vain."""
-        self._waiters.wake(lambda _: True)
+        self._waiters.wake(everyone)
 
     # What the proof reports
 

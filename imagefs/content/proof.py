@@ -67,10 +67,9 @@ class Proof:
             return 0, 0
         return self._hasher.position, max(self._hasher.position, self._hasher.frontier)
 
-    @property
-    def lacks(self) -> bool:
-        """Whether blocks that were not hashed yet are neither here nor on their way."""
-        return self._map.count(self._hasher.position, self._map.total, ABSENT) > 0
+    def lacks(self, state: int) -> bool:
+        """Whether any blocks that were not hashed yet are in *state*."""
+        return self._map.count(self._hasher.position, self._map.total, state) > 0
 
     def need(self, reach_blocks: int) -> Need:
         """What to fetch next for the proof: what was not hashed yet, in order, *reach_blocks* of it at most."""

@@ -67,8 +67,10 @@ class Restart:
     async def _start_over(self, delivered_sums: dict[int, bytes]) -> None:
         await self._fetcher.halt()
         await self._jobs.idle()
-        await trio.to_thread.run_sync(self._blocks.drop, limiter=self._threads)
-        self._blocks.expect(delivered_sums)
-        self._proof.start_over()
-        self._fetcher.halted = False
+        try:
+            await trio.to_thread.run_sync(self._blocks.drop, limiter=self._threads)
+        finally:  # what could not be dropped is found to differ when it arrives again
+            self._blocks.expect(delivered_sums)
+            self._proof.start_over()
+            self._fetcher.halted = False
         self._plan()

@@ -29,6 +29,11 @@ class Waiter:
     error: Exception | None = None
 
 
+def everyone(_: Waiter) -> bool:
+    """Concerns every waiter."""
+    return True
+
+
 class Waiters:
     """Who waits for one content, and how long they all are patient.
 
@@ -48,16 +53,16 @@ class Waiters:
     def __iter__(self) -> Iterator[Waiter]:
         return iter(self._waiting)
 
-    async def sleep(self, waiter: Waiter, plan: Callable[[], None]) -> None:
+    async def sleep(self, waiter: Waiter, plan: Callable[[], None], *, needs_service: bool) -> None:
         """Until something happens that concerns *waiter*, after *plan* took it into account.
 
         Raises, in a reader's words, the error that *waiter* was given, or that of a deadline which passed: its own,
-        or lately another's.
+        or, where it *needs_service*, lately another's.
         """
         left_s = max(waiter.since, self._progress_at) + self._settings.reader_deadline_s - self._clock()
         if left_s <= 0:
             self._timed_out_until = self._clock() + self._settings.timed_out_for_s
-        if left_s <= 0 or self._clock() < self._timed_out_until:
+        if left_s <= 0 or (needs_service and self._clock() < self._timed_out_until):
             raise self._timed_out()
         waiter.woken = trio.Event()
         self._waiting.add(waiter)
@@ -91,9 +96,9 @@ class Waiters:
             waiter.woken.set()
             self._waiting.discard(waiter)
 
-    def fail(self, error: Exception) -> None:
-        """Everyone who waits gets *error*, and nothing more is fetched for them."""
-        for waiter in self._waiting:
+    def fail(self, error: Exception, concerned: Callable[[Waiter], bool] = everyone) -> None:
+        """Those who are *concerned* get *error*, and nothing more is fetched for them."""
+        for waiter in [waiter for waiter in self._waiting if concerned(waiter)]:
             waiter.error = error
             waiter.woken.set()
-        self._waiting.clear()
+            self._waiting.discard(waiter)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from imagefs.content.background import Background
-from imagefs.content.blockmap import ABSENT, COMING, READY, UNCHECKED, BlockMap
+from imagefs.content.blockmap import ABSENT, CHECKING, COMING, READY, UNCHECKED, BlockMap
 from imagefs.content.hashing import READ_BLOCKS, STEP_BLOCKS, Hasher
 from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Link
 from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, SETTLED_BYTES, Readahead
@@ -96,7 +96,7 @@ class BlockMapAgainstList(RuleBasedStateMachine):
         return first, end
 
     PLACE = st.tuples(st.integers(0, 100), st.integers(0, 100))
-    STATE = st.sampled_from([ABSENT, COMING, UNCHECKED, READY])
+    STATE = st.sampled_from([ABSENT, COMING, UNCHECKED, READY, CHECKING])
 
     @rule(place=PLACE, state=STATE)
     def set_all(self, place: tuple[int, int], state: int) -> None:
