@@ -26,7 +26,9 @@ from imagefs.content.link import Link
 from imagefs.content.service import Service
 from imagefs.core.models import Credentials
 from imagefs.errors import CredentialsRefused, Refused, ServiceError, StoreError, TlsFailure
+from imagefs.fuse import interpose
 from imagefs.fuse.operations import FREE_BYTES, Operations
+from imagefs.fuse.requests import Requests
 from imagefs.fuse.session import MountOptions, Session
 from imagefs.store.directory import CacheDirectory
 from imagefs.vfs.attributes import Ownership
@@ -156,10 +158,13 @@ async def _serve_tree(
             names_ttl_s=AccountSettings().pending_ttl_s,
             forget_name=session.forget_name,
         )
-        session.mount(Operations(tree, free_bytes=0 if config.read_only else FREE_BYTES))
+        operations = Operations(
+            tree, Requests(interpose.load()), free_bytes=0 if config.read_only else FREE_BYTES
+        )
+        session.mount(operations)
         try:
             nursery.start_soon(library.serve)
-            await session.serve(ready)
+            await session.serve(operations, ready)
         finally:
             session.unmount()
             with trio.move_on_after(SHUT_S, shield=True):

@@ -29,6 +29,7 @@
     │   ├── CacheInUse               another mount has it
     │   ├── CacheUnusable            cannot be created, opened or trusted
     │   └── CacheFull                no space even after eviction
+    ├── Interrupted                  who waited got a signal and wants no answer any more
     └── SetupError                   the command cannot start; one line for the person
 
 Each message is one sentence for a person: what happened, to which image, and what to do where something can
@@ -195,6 +196,10 @@ class CacheUnusable(StoreError):
 
 class CacheFull(StoreError):
     """There is no space in the cache, even after eviction."""
+
+
+class Interrupted(ImagefsError):
+    """The program that waited for an answer got a signal, and wants to be told so instead."""
 
 
 class SetupError(ImagefsError):

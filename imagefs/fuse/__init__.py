@@ -1,1 +1,18 @@
-"""The adapter to the kernel: operations, the errno table, the session. Holds no policy."""
+"""The adapter to the kernel: operations, the errno table, the session, the C addition. Holds no policy.
+
+==============  ==============================================================================
+``session``     one mount: from mount(2) to unmount
+``operations``  what the kernel asks, handed to the tree
+``answering``   what stands around each operation: deadline, interrupt, error to errno
+``requests``    requests being answered: what an interrupt ends, and copies
+``interpose``   the C addition (``interpose.c``): what pyfuse3 does not offer
+``errnos``      the one table from errors to errno
+``mountpoint``  the directory to mount on, seen from outside
+``mounts``      what is mounted where
+==============  ==============================================================================
+"""
+
+from imagefs.fuse import interpose
+
+# Here, because whatever imports pyfuse3 is imported after this: pyfuse3 binds to the addition only if that is first.
+interpose.load()

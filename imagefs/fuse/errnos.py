@@ -57,6 +57,7 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
     errors.CacheInUse: Verdict(errno.EBUSY, logging.ERROR),
     errors.CacheUnusable: Verdict(errno.EIO, logging.WARNING),
     errors.CacheFull: Verdict(errno.ENOSPC, logging.WARNING),
+    errors.Interrupted: Verdict(errno.EINTR),
     errors.SetupError: Verdict(errno.EINVAL, logging.ERROR),
     trio.TooSlowError: Verdict(errno.ETIMEDOUT, logging.WARNING),
 }

@@ -1,29 +1,22 @@
 """What the kernel asks, handed to the tree. On trio's thread; each request is a task.
 
-Each operation converts, awaits the tree and replies. :func:`_answering` stands around all of them: a deadline,
-the errno table, and no exception ever reaches the FUSE loop, which would end the mount.
+Each operation converts, awaits the tree and replies. :func:`answering` stands around all of them but a read, which
+must be quick.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
-import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
 import pyfuse3
-import trio
 
-from imagefs.fuse.errnos import BUG, verdict_of
+from imagefs.errors import InvalidArgument
+from imagefs.fuse.answering import answering, reply_for
+from imagefs.fuse.requests import Requests
 from imagefs.vfs.attributes import Attributes
 from imagefs.vfs.tree import Tree
-
-logger = logging.getLogger(__name__)
-
-DEADLINE_S: Final = 75.0
-"""No operation but a read takes longer: the service's calls have shorter deadlines of their own. Reads end when
-their content makes no progress."""
 
 MAX_READ_BYTES: Final = 1 << 20
 """The largest read the kernel sends (256 pages, FUSE_MAX_MAX_PAGES in its fs/fuse/fuse_i.h)."""
@@ -32,36 +25,6 @@ BLOCK_SIZE_BYTES: Final = 4096
 FREE_BYTES: Final = 1 << 50
 """What df shows as free: more than any file manager wants to see before it copies."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _answering(
-    operation: Callable[Concatenate[Operations, P], Awaitable[R]],
-) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
-    """*operation*, ending by its deadline with a reply or an errno whatever happens in it."""
-
-    @functools.wraps(operation)
-    async def answer(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            with trio.fail_after(DEADLINE_S):
-                return await operation(self, *args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except Exception as error:
-            raise _reply_for(operation.__name__, error) from error
-
-    return answer
-
-
-def _reply_for(name: str, error: Exception) -> pyfuse3.FUSEError:
-    verdict = verdict_of(error)
-    if verdict is None:
-        logger.log(BUG.level, "A bug in %s: %s", name, error, exc_info=error)
-        return pyfuse3.FUSEError(BUG.errno)
-    logger.log(verdict.level, "%s: %s", name, error)
-    return pyfuse3.FUSEError(verdict.errno)
-
 
 class Operations(pyfuse3.Operations):
     """The tree as pyfuse3 wants it."""
@@ -69,8 +32,9 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     supports_dot_lookup = False
 
-    def __init__(self, tree: Tree, *, free_bytes: int = FREE_BYTES) -> None:
+    def __init__(self, tree: Tree, requests: Requests, *, free_bytes: int = FREE_BYTES) -> None:
         super().__init__()
+        self.requests = requests
         self._tree = tree
         self._free_bytes = free_bytes
         # pyfuse3 sends a reply before the next request's handler runs, so one buffer serves all immediate reads.
@@ -78,7 +42,7 @@ class Operations(pyfuse3.Operations):
 
     # Names and attributes
 
-    @_answering
+    @answering
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -90,12 +54,12 @@ class Operations(pyfuse3.Operations):
         for inode, lookups in inode_list:
             self._tree.forget(inode, lookups)
 
-    @_answering
+    @answering
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """stat(2)."""
         return _entry(await self._tree.attributes(inode))
 
-    @_answering
+    @answering
     async def setattr(
         self,
         inode: pyfuse3.InodeT,
@@ -110,7 +74,7 @@ class Operations(pyfuse3.Operations):
         mtime_ns = attr.st_mtime_ns if fields.update_mtime else None
         return _entry(await self._tree.set_times(inode, mtime_ns))
 
-    @_answering
+    @answering
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         """statvfs(3)."""
         usage = await self._tree.usage()
@@ -127,12 +91,12 @@ class Operations(pyfuse3.Operations):
 
     # Directories
 
-    @_answering
+    @answering
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         """opendir(3)."""
         return pyfuse3.FileHandleT(await self._tree.open_directory(inode))
 
-    @_answering
+    @answering
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """readdir(3), as READDIRPLUS: each entry carries the attributes as far as they are known."""
         entries = self._tree.entries(fh)
@@ -145,14 +109,14 @@ class Operations(pyfuse3.Operations):
             if not entry.dot:
                 self._tree.remember(entry.node)
 
-    @_answering
+    @answering
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
         """closedir(3)."""
         self._tree.close_directory(fh)
 
     # Files
 
-    @_answering
+    @answering
     async def open(
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
@@ -167,48 +131,66 @@ class Operations(pyfuse3.Operations):
             if size <= MAX_READ_BYTES:
                 part = self._tree.read_now(fh, off, self._reply_buffer[:size])
             if part is None:
-                part = await self._tree.read(fh, off, size)
+                with self.requests.interruptible():
+                    part = await self._tree.read(fh, off, size)
         except Exception as error:
-            raise _reply_for("read", error) from error
+            raise reply_for("read", error) from error
         return part  # type: ignore[return-value]  # any buffer will do
 
-    @_answering
+    @answering
+    async def copy_file_range(
+        self,
+        inode_in: int,
+        offset_in: int,
+        fh_in: int,
+        inode_out: int,
+        offset_out: int,
+        fh_out: int,
+        length: int,
+        flags: int,
+    ) -> int:
+        """copy_file_range(2); comes by way of :class:`Requests`. Returns how many bytes were copied."""
+        if flags:
+            raise InvalidArgument("copy_file_range(2) has no flags.")
+        return await self._tree.copy_range(fh_in, offset_in, fh_out, offset_out, length)
+
+    @answering
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """close(2) of one descriptor; there is nothing to write."""
 
-    @_answering
+    @answering
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
         """fsync(2); there is nothing to write. Loop devices send it even for what is open read-only."""
 
-    @_answering
+    @answering
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """The last close(2)."""
         self._tree.release(fh)
 
     # Extended attributes
 
-    @_answering
+    @answering
     async def getxattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
     ) -> bytes:
         """getxattr(2)."""
         return await self._tree.xattr(inode, name)
 
-    @_answering
+    @answering
     async def listxattr(
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> Sequence[pyfuse3.XAttrNameT]:
         """listxattr(2)."""
         return [pyfuse3.XAttrNameT(name) for name in await self._tree.xattr_names(inode)]
 
-    @_answering
+    @answering
     async def setxattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
         """setxattr(2): not possible. ENOSYS would be remembered by the kernel for the whole mount."""
         raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
 
-    @_answering
+    @answering
     async def removexattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
     ) -> None:
@@ -217,7 +199,7 @@ class Operations(pyfuse3.Operations):
 
     # Changes
 
-    @_answering
+    @answering
     async def create(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -229,14 +211,14 @@ class Operations(pyfuse3.Operations):
         """open(2) with O_CREAT of a name that is not there."""
         raise self._tree.refusal_of_change(parent_inode)
 
-    @_answering
+    @answering
     async def unlink(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """unlink(2)."""
         raise self._tree.refusal_of_change(parent_inode)
 
-    @_answering
+    @answering
     async def rename(
         self,
         parent_inode_old: pyfuse3.InodeT,
@@ -249,7 +231,7 @@ class Operations(pyfuse3.Operations):
         """rename(2)."""
         raise self._tree.refusal_of_change(parent_inode_old)
 
-    @_answering
+    @answering
     async def mkdir(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -260,14 +242,14 @@ class Operations(pyfuse3.Operations):
         """mkdir(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @_answering
+    @answering
     async def rmdir(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """rmdir(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @_answering
+    @answering
     async def symlink(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -278,7 +260,7 @@ class Operations(pyfuse3.Operations):
         """symlink(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @_answering
+    @answering
     async def mknod(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -290,7 +272,7 @@ class Operations(pyfuse3.Operations):
         """mknod(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @_answering
+    @answering
     async def link(
         self,
         inode: pyfuse3.InodeT,

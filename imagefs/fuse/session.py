@@ -18,6 +18,7 @@ import pyfuse3
 import trio
 
 from imagefs.errors import SetupError
+from imagefs.fuse import interpose
 from imagefs.fuse.mounts import absolute, mount_at
 from imagefs.fuse.operations import Operations
 
@@ -72,15 +73,21 @@ class Session:
                 "and fuse3 installed?)."
             ) from error
         self._mounted = True
+        if not interpose.in_use():
+            logger.warning(
+                "Without the addition to libfuse, which was not built when imagefs was installed, copies between "
+                "regions read and write every byte, and Ctrl-C may have to wait."
+            )
         self._raise_read_ahead()
 
-    async def serve(self, ready: Callable[[], None]) -> None:
+    async def serve(self, operations: Operations, ready: Callable[[], None]) -> None:
         """Answer the kernel until the tree is unmounted from outside or a signal asks for it."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._await_signal, nursery.cancel_scope)
             nursery.start_soon(self._await_disconnection, nursery.cancel_scope)
-            ready()
-            await pyfuse3.main(max_tasks=MAX_REQUESTS)
+            with operations.requests.copying(operations.copy_file_range, nursery):
+                ready()
+                await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 
     def unmount(self) -> None:

@@ -30,6 +30,7 @@ from imagefs.errors import (
     NotDirectory,
     NotFound,
     NotPermitted,
+    NotSupported,
     ReadOnly,
     Refused,
     ServiceError,
@@ -297,6 +298,12 @@ class Tree:
         except Exception as error:
             self._account.note_error(file.image.image_id, str(error))
             raise
+
+    async def copy_range(
+        self, source_handle: int, source_offset: int, target_handle: int, target_offset: int, length: int
+    ) -> int:
+        """Copy up to *length* bytes between open files, and return how many. Raises NotSupported."""
+        raise NotSupported("Nothing can be copied into this mount.")
 
     def release(self, handle: int) -> None:
         """The last descriptor of the handle was closed."""

@@ -1,0 +1,67 @@
+"""What stands around each operation: a deadline, interrupts, the errno table. On trio's thread.
+
+No exception but FUSEError may reach the FUSE loop, which would end the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+
+from imagefs.errors import Interrupted
+from imagefs.fuse.errnos import BUG, verdict_of
+from imagefs.fuse.requests import Requests
+
+logger = logging.getLogger(__name__)
+
+DEADLINE_S: Final = 75.0
+"""No operation but a read takes longer: the service's calls have shorter deadlines of their own. Reads end when
+their content makes no progress."""
+
+
+class Answerer(Protocol):
+    """Who has operations."""
+
+    @property
+    def requests(self) -> Requests:
+        """The requests that it answers."""
+
+
+A = TypeVar("A", bound=Answerer)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def answering(
+    operation: Callable[Concatenate[A, P], Awaitable[R]],
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
+    """*operation*, ending by its deadline or an interrupt with a reply or an errno, whatever happens in it."""
+
+    @functools.wraps(operation)
+    async def answer(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with self.requests.interruptible(DEADLINE_S):
+                return await operation(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:
+            raise reply_for(operation.__name__, error) from error
+
+    return answer
+
+
+def reply_for(name: str, error: Exception) -> pyfuse3.FUSEError:
+    """What the operation *name* answers where it failed with *error*; the log says it, too."""
+    verdict = verdict_of(error)
+    if verdict is None:
+        logger.log(BUG.level, "A bug in %s: %s", name, error, exc_info=error)
+        return pyfuse3.FUSEError(BUG.errno)
+    logger.log(verdict.level, "%s: %s", name, error)
+    if name == "flush" and isinstance(error, Interrupted):
+        return pyfuse3.FUSEError(errno.ECANCELED)  # tools take EINTR of close(2) for success
+    return pyfuse3.FUSEError(verdict.errno)

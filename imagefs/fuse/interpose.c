@@ -1,0 +1,227 @@
+/*
+ * Adds to pyfuse3 what it does not offer: copy_file_range(2), and to learn that a request was interrupted.
+ *
+ * This library is loaded with RTLD_GLOBAL before pyfuse3, so that pyfuse3's call of libfuse's fuse_session_new binds
+ * to the function of that name in here (ld.so(8): the global scope comes before a library's own dependencies). It
+ * copies the table of operations that pyfuse3 passes, changes the copy, and calls libfuse's function with it:
+ *
+ *   - copy_file_range is added and calls the function that Python registered for it;
+ *   - each operation that is replied to first gives its request a number and registers for its interrupt; then it
+ *     calls pyfuse3's handler. The handler only creates a coroutine, whose first step runs directly after the
+ *     handler, before any other request is processed, and so finds its request's number in imagefs_current.
+ *
+ * No policy is in here: what an interrupt or a copy means is decided in requests.py.
+ *
+ * All of it runs on the one thread that processes requests, which holds Python's global interpreter lock: pyfuse3
+ * does not release it. So nothing here needs a lock.
+ */
+
+#define _GNU_SOURCE
+#define FUSE_USE_VERSION 34
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EXPORTED __attribute__((visibility("default")))
+
+/*
+ * From 3.17 on, fuse_session_new is a macro for fuse_session_new_versioned, and the layout of struct fuse_file_info
+ * is another. Exporting only the name that belongs to the headers this is compiled with makes sure that no pyfuse3
+ * compiled with the other layout binds to it.
+ */
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+#define SESSION_NEW fuse_session_new_versioned
+#define SESSION_NEW_NAME "fuse_session_new_versioned"
+#else
+#define SESSION_NEW fuse_session_new
+#define SESSION_NEW_NAME "fuse_session_new"
+#endif
+
+/* ---- What Python sees: requests.py and interpose.py ---- */
+
+/* A request's number, counted from 1 on and never used again. */
+typedef uintptr_t request_number;
+
+typedef void (*interrupted_function)(request_number number);
+typedef void (*copy_function)(request_number number, fuse_req_t req, uint64_t ino_in, int64_t off_in, uint64_t fh_in,
+                              uint64_t ino_out, int64_t off_out, uint64_t fh_out, uint64_t length, int flags);
+
+/* The request whose handler was called last. Who reads it sets it to 0, so that nobody takes it for its own later. */
+EXPORTED request_number imagefs_current;
+
+/* How many sessions were made through this library. */
+EXPORTED unsigned int imagefs_sessions;
+
+static interrupted_function call_interrupted;
+static copy_function call_copy;
+
+EXPORTED void imagefs_register(interrupted_function interrupted, copy_function copy)
+{
+    call_interrupted = interrupted;
+    call_copy = copy;
+}
+
+/* ---- libfuse, as pyfuse3 is linked to it ---- */
+
+static struct {
+    __typeof__(&SESSION_NEW) session_new;
+    __typeof__(&fuse_req_interrupt_func) req_interrupt_func;
+    __typeof__(&fuse_reply_write) reply_write;
+    __typeof__(&fuse_reply_err) reply_err;
+} libfuse;
+
+/*
+ * Looks the functions up as the module that contains *caller* would find them among its own dependencies: whatever
+ * libfuse that is and wherever it lies, its functions work on the same session. This library is linked to none.
+ */
+static bool find_libfuse(const void *caller)
+{
+    Dl_info module;
+    void *handle;
+
+    if (!dladdr(caller, &module) || !(handle = dlopen(module.dli_fname, RTLD_LAZY | RTLD_NOLOAD)))
+        return false;
+    libfuse.session_new = (__typeof__(libfuse.session_new))dlsym(handle, SESSION_NEW_NAME);
+    libfuse.req_interrupt_func = (__typeof__(libfuse.req_interrupt_func))dlsym(handle, "fuse_req_interrupt_func");
+    libfuse.reply_write = (__typeof__(libfuse.reply_write))dlsym(handle, "fuse_reply_write");
+    libfuse.reply_err = (__typeof__(libfuse.reply_err))dlsym(handle, "fuse_reply_err");
+    dlclose(handle); /* RTLD_NOLOAD has counted one more user */
+    return libfuse.session_new && libfuse.req_interrupt_func && libfuse.reply_write && libfuse.reply_err;
+}
+
+/* Both return 0, or a negative errno where the kernel does not wait for the reply any more. */
+
+EXPORTED int imagefs_reply_write(fuse_req_t req, uint64_t count)
+{
+    return libfuse.reply_write(req, count);
+}
+
+EXPORTED int imagefs_reply_err(fuse_req_t req, int error)
+{
+    return libfuse.reply_err(req, error);
+}
+
+/* ---- The operations ---- */
+
+static struct fuse_lowlevel_ops given; /* as pyfuse3 passed them */
+
+/* Called by libfuse when the kernel interrupts a request that was not replied to yet (FUSE_INTERRUPT). */
+static void on_interrupt(fuse_req_t req, void *number)
+{
+    (void)req;
+    if (call_interrupted)
+        call_interrupted((request_number)number);
+}
+
+static void begin(fuse_req_t req)
+{
+    static request_number last;
+
+    imagefs_current = ++last;
+    libfuse.req_interrupt_func(req, on_interrupt, (void *)last);
+}
+
+/* All operations of fuse_lowlevel.h that pyfuse3 implements and that are replied to, even those that never wait: a
+ * coroutine that looks at imagefs_current must find its own request there. */
+#define OPERATIONS(_)                                                                                                  \
+    _(lookup, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                              \
+    _(getattr, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                            \
+    _(setattr, (fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi),             \
+      (req, ino, attr, to_set, fi))                                                                                    \
+    _(readlink, (fuse_req_t req, fuse_ino_t ino), (req, ino))                                                          \
+    _(mknod, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev),                           \
+      (req, parent, name, mode, rdev))                                                                                 \
+    _(mkdir, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode), (req, parent, name, mode))            \
+    _(unlink, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                              \
+    _(rmdir, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                               \
+    _(symlink, (fuse_req_t req, const char *link, fuse_ino_t parent, const char *name), (req, link, parent, name))     \
+    _(rename,                                                                                                          \
+      (fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,                 \
+       unsigned int flags),                                                                                            \
+      (req, parent, name, newparent, newname, flags))                                                                  \
+    _(link, (fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname),                               \
+      (req, ino, newparent, newname))                                                                                  \
+    _(open, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                               \
+    _(read, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),                       \
+      (req, ino, size, off, fi))                                                                                       \
+    _(write, (fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi),     \
+      (req, ino, buf, size, off, fi))                                                                                  \
+    _(write_buf, (fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off, struct fuse_file_info *fi),     \
+      (req, ino, bufv, off, fi))                                                                                       \
+    _(flush, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                              \
+    _(release, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                            \
+    _(fsync, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi), (req, ino, datasync, fi))      \
+    _(opendir, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                            \
+    _(readdirplus, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),                \
+      (req, ino, size, off, fi))                                                                                       \
+    _(releasedir, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                         \
+    _(fsyncdir, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi), (req, ino, datasync, fi))   \
+    _(statfs, (fuse_req_t req, fuse_ino_t ino), (req, ino))                                                            \
+    _(setxattr,                                                                                                        \
+      (fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags),                   \
+      (req, ino, name, value, size, flags))                                                                            \
+    _(getxattr, (fuse_req_t req, fuse_ino_t ino, const char *name, size_t size), (req, ino, name, size))               \
+    _(listxattr, (fuse_req_t req, fuse_ino_t ino, size_t size), (req, ino, size))                                      \
+    _(removexattr, (fuse_req_t req, fuse_ino_t ino, const char *name), (req, ino, name))                               \
+    _(access, (fuse_req_t req, fuse_ino_t ino, int mask), (req, ino, mask))                                            \
+    _(create, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi),           \
+      (req, parent, name, mode, fi))                                                                                   \
+    _(poll, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *handle),               \
+      (req, ino, fi, handle))
+
+#define DEFINE_WRAPPED(operation, parameters, arguments)                                                               \
+    static void wrapped_##operation parameters                                                                         \
+    {                                                                                                                  \
+        begin(req);                                                                                                    \
+        given.operation arguments;                                                                                     \
+    }
+
+#define WRAP(operation, parameters, arguments)                                                                         \
+    if (given.operation)                                                                                               \
+        changed.operation = wrapped_##operation;
+
+OPERATIONS(DEFINE_WRAPPED)
+
+static void added_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
+                                  fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t length,
+                                  int flags)
+{
+    begin(req);
+    if (call_copy)
+        call_copy(imagefs_current, req, ino_in, off_in, fi_in->fh, ino_out, off_out, fi_out->fh, length, flags);
+    else
+        libfuse.reply_err(req, EOPNOTSUPP); /* the kernel reads and writes instead; ENOSYS would be for good */
+}
+
+/* ---- What pyfuse3 calls ---- */
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+EXPORTED struct fuse_session *fuse_session_new_versioned(struct fuse_args *args, const struct fuse_lowlevel_ops *op,
+                                                         size_t op_size, struct libfuse_version *version,
+                                                         void *userdata)
+#define ARGUMENTS(op, op_size) (args, op, op_size, version, userdata)
+#else
+EXPORTED struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *op,
+                                               size_t op_size, void *userdata)
+#define ARGUMENTS(op, op_size) (args, op, op_size, userdata)
+#endif
+{
+    struct fuse_lowlevel_ops changed;
+
+    if (!find_libfuse(__builtin_return_address(0))) {
+        fprintf(stderr, "imagefs: libfuse's functions were not found.\n");
+        return NULL;
+    }
+    memset(&given, 0, sizeof given);
+    memcpy(&given, op, op_size < sizeof given ? op_size : sizeof given);
+    changed = given;
+    OPERATIONS(WRAP)
+    changed.copy_file_range = added_copy_file_range;
+    imagefs_sessions++;
+    return libfuse.session_new ARGUMENTS(&changed, sizeof changed);
+}

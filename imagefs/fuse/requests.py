@@ -1,0 +1,142 @@
+"""Requests being answered: what an interrupt ends, and the copies that pyfuse3 does not hand on. On trio's thread.
+
+The C addition gives each request a number. While one is answered, its number stands for the cancel scope of what is
+awaited for it; an interrupt cancels that. An interrupt of a request that was answered finds nothing, since no number
+comes twice, and none can come before its request has begun: pyfuse3 begins each in the same step that receives it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyfuse3
+import trio
+
+from imagefs.errors import Interrupted
+from imagefs.fuse.interpose import OnCopy, OnInterrupt
+
+logger = logging.getLogger(__name__)
+
+CopyHandler = Callable[[int, int, int, int, int, int, int, int], Awaitable[int]]
+"""Inode, offset and handle of the source, the same of the target, length and flags, as copy_file_range(2) has them; to
+the number of bytes copied. Raises FUSEError."""
+
+
+class Addition(Protocol):
+    """What :class:`imagefs.fuse.interpose.Interposer` does here."""
+
+    current_request: int
+
+    def register(self, on_interrupt: OnInterrupt, on_copy: OnCopy) -> None:
+        """Have these called."""
+
+    def reply_copied(self, address: int, count: int) -> None:
+        """Answer a copy."""
+
+    def reply_error(self, address: int, number: int) -> None:
+        """Answer a copy with an errno."""
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """What is awaited for one request."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    handler: CopyHandler
+    nursery: trio.Nursery
+
+
+class Requests:
+    """The requests of one session. Without *addition*, nothing is ever interrupted, and no copy comes."""
+
+    def __init__(self, addition: Addition | None = None) -> None:
+        self._addition = addition
+        self._under_way: dict[int, _Work] = {}
+        self._copies: _Copies | None = None
+        if addition is not None:
+            addition.register(self._interrupt, self._copy)
+
+    @contextmanager
+    def interruptible(self, timeout_s: float = math.inf) -> Iterator[None]:
+        """Around what is awaited for the current request; to be entered in the first step of its coroutine.
+
+        Raises Interrupted or trio.TooSlowError in place of what was awaited.
+        """
+        number = self._take_current()
+        work = self._under_way.get(number) or _Work()
+        work.scope.deadline = trio.current_time() + timeout_s
+        if number:
+            self._under_way[number] = work
+        try:
+            with work.scope:
+                yield
+        finally:
+            self._under_way.pop(number, None)
+        if work.scope.cancelled_caught:
+            raise Interrupted("Interrupted by a signal.") if work.interrupted else trio.TooSlowError
+
+    def _take_current(self) -> int:
+        """The current request's number; 0 where it is not known."""
+        if self._addition is None:
+            return 0
+        number = self._addition.current_request
+        self._addition.current_request = 0
+        return number
+
+    def _interrupt(self, number: int) -> None:
+        """The kernel interrupted a request. Called inside libfuse."""
+        work = self._under_way.get(number)
+        if work is not None:
+            work.interrupted = True
+            work.scope.cancel()
+
+    @contextmanager
+    def copying(self, handler: CopyHandler, nursery: trio.Nursery) -> Iterator[None]:
+        """Copies are answered by *handler*, each in a task of *nursery*; outside of this, they are refused."""
+        self._copies = _Copies(handler, nursery)
+        try:
+            yield
+        finally:
+            self._copies = None
+
+    def _copy(self, number: int, address: int, *asked: int) -> None:
+        """The kernel asks for a copy. Called inside libfuse."""
+        assert self._addition is not None
+        if self._copies is None:
+            self._addition.reply_error(address, errno.EOPNOTSUPP)
+            return
+        self._under_way[number] = _Work()  # an interrupt may come before the task begins
+        self._copies.nursery.start_soon(self._answer_copy, self._copies.handler, number, address, asked)
+
+    async def _answer_copy(
+        self, handler: CopyHandler, number: int, address: int, asked: tuple[int, ...]
+    ) -> None:
+        """Reply once, whatever happens: the request's memory is gone after a reply, and stays without one."""
+        assert self._addition is not None
+        failure = errno.EINTR  # where the mount ends first
+        copied = None
+        try:
+            self._addition.current_request = number  # as for a coroutine that pyfuse3 starts
+            copied = await handler(*asked)
+        except pyfuse3.FUSEError as error:
+            failure = error.errno
+        except Exception:
+            failure = errno.EIO
+            logger.exception("A bug in a copy.")
+        finally:
+            self._under_way.pop(number, None)
+            if copied is None:
+                self._addition.reply_error(address, failure)
+            else:
+                self._addition.reply_copied(address, copied)
