@@ -1,0 +1,152 @@
+"""The C addition under a real mount: copies arrive, and whoever waits can be interrupted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
+
+import pytest
+from dummy_client import CALLS
+
+from imagefs.fuse import interpose
+from imagefs.fuse.mounts import mount_at
+
+HERE: Final = Path(__file__).parent
+PATIENCE_S: Final = 30.0
+
+
+class Filesystem:
+    """The dummy filesystem, mounted in a process of its own."""
+
+    def __init__(self, mountpoint: Path) -> None:
+        self.mountpoint = mountpoint
+        command = [sys.executable, str(HERE / "dummy_filesystem.py"), str(mountpoint)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._lines: SimpleQueue[str] = SimpleQueue()
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+        self.wait_for("mounted")
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line.rstrip("\n"))
+
+    def next_line(self) -> str:
+        """What the filesystem says next; waits for it."""
+        return self._lines.get(timeout=PATIENCE_S)
+
+    def wait_for(self, line: str) -> None:
+        """Wait until the filesystem says this."""
+        while self.next_line() != line:
+            pass
+
+    def client(self, call: str) -> subprocess.Popen[str]:
+        """A program that makes one system call."""
+        command = [sys.executable, str(HERE / "dummy_client.py"), call]
+        return subprocess.Popen(command, cwd=self.mountpoint, stdout=subprocess.PIPE, text=True)
+
+    def run(self, *command: str) -> str:
+        """What a program prints; it must succeed."""
+        done = subprocess.run(command, cwd=self.mountpoint, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def end(self) -> int:
+        """Unmount it by a signal."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait()
+
+    def clean_up(self) -> None:
+        """Leave nothing behind, whatever the test came to."""
+        if mount_at(self.mountpoint) is not None:
+            subprocess.run(["fusermount3", "-u", "-z", str(self.mountpoint)], check=False)
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+
+
+@pytest.fixture
+def filesystem() -> Iterator[Filesystem]:
+    """A mounted dummy filesystem."""
+    mountpoint = Path(tempfile.mkdtemp(prefix="imagefs-dummy-"))
+    mounted = Filesystem(mountpoint)
+    yield mounted
+    mounted.clean_up()
+    mountpoint.rmdir()
+
+
+def answer_of(client: subprocess.Popen[str]) -> str:
+    """How the client's system call ended."""
+    return client.communicate()[0].rstrip("\n")
+
+
+def test_a_signal_ends_every_call_that_waits(filesystem):
+    """Each gets EINTR but close(2), for which tools take EINTR as success; the next call is answered as ever."""
+    ends = {}
+    for call in CALLS:
+        client = filesystem.client(call)
+        filesystem.wait_for(call)
+        client.send_signal(signal.SIGUSR1)
+        ends[call] = answer_of(client)
+    assert ends == {call: "ECANCELED" if call == "flush" else "EINTR" for call in CALLS}
+
+
+def test_interrupts_of_what_was_answered_are_harmless(filesystem):
+    """Signals that arrive before, in and after thousands of calls end some of these, and nothing else."""
+    assert answer_of(filesystem.client("storm")) in ("EINTR ok", "ok")
+    assert filesystem.run("stat", "-c", "%s", "any") == f"{3 << 30}\n"
+
+
+def test_a_killed_program_ends_at_once(filesystem):
+    """SIGKILL ends it even in calls that the kernel would wait for."""
+    client = filesystem.client("open")
+    assert filesystem.next_line() == "open"
+    client.kill()
+    assert client.wait() == -signal.SIGKILL
+    assert answer_of(client) == ""
+
+
+def test_cp_of_gibibytes_is_one_request(filesystem):
+    """A sparse file that says it is not is copied without a read."""
+    filesystem.run("cp", "source", "target")
+    assert filesystem.next_line() == f"copy source 0 target 0 {3 << 30}"
+    filesystem.run("head", "-c", "1", "marker")
+    assert filesystem.next_line().startswith("read marker")
+
+
+def test_a_bug_in_a_copy_is_eio(filesystem):
+    """The mount lives on."""
+    assert answer_of(filesystem.client("bug")) == "EIO"
+    filesystem.run("cp", "source", "target")
+
+
+def test_a_mount_that_ends_lets_copies_go(filesystem):
+    """A copy that waits is answered, and the mount ends without a complaint."""
+    client = filesystem.client("copy_file_range")
+    filesystem.wait_for("copy_file_range")
+    assert filesystem.end() == 0
+    assert answer_of(client) in ("EINTR", "ECONNABORTED", "ENOTCONN")
+
+
+@pytest.mark.parametrize("module", ["imagefs.app", "imagefs.fuse.requests", "imagefs.fuse.errnos"])
+def test_the_addition_comes_before_pyfuse3(module):
+    """Else pyfuse3 would not bind to it."""
+    program = (
+        "import sys\n"
+        "def hook(event, arguments):\n"
+        "    if event in ('import', 'ctypes.dlopen'):\n"
+        "        print(arguments[0])\n"
+        "sys.addaudithook(hook)\n"
+        f"import {module}, pyfuse3\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()
+    assert loaded.index(str(interpose.FILE)) < loaded.index("pyfuse3")
