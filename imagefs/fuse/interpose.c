@@ -8,7 +8,8 @@
  *   - copy_file_range is added and calls the function that Python registered for it;
  *   - each operation that is replied to first gives its request a number and registers for its interrupt; then it
  *     calls pyfuse3's handler. The handler only creates a coroutine, whose first step runs directly after the
- *     handler, before any other request is processed, and so finds its request's number in imagefs_current.
+ *     handler, before any other request is processed, and so finds its request's number in imagefs_current;
+ *   - init asks the kernel for what lets requests wait without holding up others.
  *
  * No policy is in here: what an interrupt or a copy means is decided in requests.py.
  *
@@ -198,6 +199,20 @@ static void added_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_i
         libfuse.reply_err(req, EOPNOTSUPP); /* the kernel reads and writes instead; ENOSYS would be for good */
 }
 
+/*
+ * Two features of the kernel that pyfuse3 leaves as libfuse has them (fuse_common.h):
+ *
+ *   - parallel directory operations, off by default: else a lookup that waits makes all others in its directory wait;
+ *   - asynchronous direct I/O, on by default: a read with O_DIRECT that is sent so cannot be interrupted, nor can its
+ *     program be killed meanwhile.
+ */
+static void changed_init(void *userdata, struct fuse_conn_info *conn)
+{
+    given.init(userdata, conn);
+    conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
+    conn->want &= ~(unsigned int)FUSE_CAP_ASYNC_DIO;
+}
+
 /* ---- What pyfuse3 calls ---- */
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
@@ -221,6 +236,7 @@ EXPORTED struct fuse_session *fuse_session_new(struct fuse_args *args, const str
     memcpy(&given, op, op_size < sizeof given ? op_size : sizeof given);
     changed = given;
     OPERATIONS(WRAP)
+    changed.init = changed_init;
     changed.copy_file_range = added_copy_file_range;
     imagefs_sessions++;
     return libfuse.session_new ARGUMENTS(&changed, sizeof changed);

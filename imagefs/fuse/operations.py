@@ -32,9 +32,9 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     supports_dot_lookup = False
 
-    def __init__(self, tree: Tree, requests: Requests, *, free_bytes: int = FREE_BYTES) -> None:
+    def __init__(self, tree: Tree, requests: Requests | None = None, *, free_bytes: int = FREE_BYTES) -> None:
         super().__init__()
-        self.requests = requests
+        self.requests = requests if requests is not None else Requests()
         self._tree = tree
         self._free_bytes = free_bytes
         # pyfuse3 sends a reply before the next request's handler runs, so one buffer serves all immediate reads.

@@ -69,6 +69,9 @@ class FakeTree:
     async def read(self, handle: int, offset: int, length: int) -> Any:
         return self._answer("read", handle, offset, length)
 
+    async def copy_range(self, source: int, at: int, target: int, to: int, length: int) -> Any:
+        return self._answer("copy_range", source, at, target, to, length)
+
     async def xattr(self, inode: int, name: bytes) -> Any:
         return self._answer("xattr", inode, name)
 
@@ -126,6 +129,7 @@ CALLS: Sequence[tuple[Any, ...]] = (
     ("releasedir", 1),
     ("open", 1, 0, CONTEXT),
     ("read", 1, 0, 10),
+    ("copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 0),
     ("release", 1),
     ("getxattr", 1, b"user.x", CONTEXT),
     ("listxattr", 1, CONTEXT),
@@ -204,6 +208,14 @@ def test_attributes_are_converted(args: tuple[Any, ...]) -> None:
     assert entry.st_mtime_ns == entry.st_ctime_ns == ATTRIBUTES.mtime_ns
     assert (entry.st_uid, entry.st_gid, entry.st_nlink) == (1000, 100, 1)
     assert (entry.attr_timeout, entry.entry_timeout) == (300.0, 5.0)
+
+
+def test_a_copy_is_between_handles() -> None:
+    """The tree gets handles, offsets and length; flags, of which there are none yet, are refused."""
+    tree = FakeTree(copy_range=512)
+    assert call(tree, "copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 0) == 512
+    assert tree.calls == [("copy_range", 10, 0, 20, 4096, 512)]
+    assert error_of(tree, "copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 1) == errno.EINVAL
 
 
 def test_df_shows_what_is_used_and_room_to_copy() -> None:

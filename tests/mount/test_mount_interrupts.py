@@ -1,0 +1,121 @@
+"""Ctrl-C and Ctrl-Z: whoever waits for the service can be stopped, and nobody else notices."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mount_programs import MYSELF, Person, environment_of, eventually, run, text
+
+import imagefs
+from imagefs.emulator import Fault
+from imagefs.fuse import interpose
+
+MIB = 1 << 20
+
+WAITING = {
+    "stat": ("details", ["stat"]),
+    "open": ("details", ["cat"]),
+    "attributes": ("details", ["getfattr", "-d"]),
+    "read": ("retrieve", ["cat"]),
+    "read around the page cache": ("retrieve", ["dd", "iflag=direct", "bs=64K"]),
+}
+"""Which call of the service is never answered, and a program that then waits."""
+
+
+@contextmanager
+def started(*command: str | Path, person: Person = MYSELF) -> Iterator[subprocess.Popen[bytes]]:
+    """A running program; what it prints can be had from it."""
+    with subprocess.Popen(
+        [*person.prefix, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment_of(person),
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def on(file: Path, words: list[str]) -> list[str]:
+    """The command line of *words* on *file*."""
+    return [*words, f"if={file}" if words[0] == "dd" else str(file)]
+
+
+def is_stopped(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a program stands still as after Ctrl-Z (proc_pid_stat(5), field 3)."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize(("action", "words"), WAITING.values(), ids=WAITING)
+def test_ctrl_c_ends_who_waits(service, mount, action, words):
+    """The program ends at once, long before any deadline; meanwhile others get all they want."""
+    waited_for = service.add_synthetic("a", "toronto", MIB)
+    other = service.add_synthetic("b", "montreal", MIB, seed=1)
+    service.faults.add(Fault("never_answers", action=action, image_id=waited_for, times=None))
+    mounted = mount()
+    with started(*on(mounted / "toronto/a", words)) as program:
+        eventually(lambda: service.faults.struck["never_answers"] > 0)
+        assert text("ls", mounted / "montreal") == "b"
+        assert run("cat", mounted / "montreal/b") == service.content(other).read_bytes()
+        assert program.poll() is None
+        program.send_signal(signal.SIGINT)
+        assert program.wait(5) == -signal.SIGINT
+    assert text("ls", mounted / "toronto") == "a"
+
+
+@pytest.mark.parametrize(
+    "words", [["cat"], ["dd", "iflag=direct", "bs=64K"]], ids=["page cache", "around the page cache"]
+)
+def test_who_was_stopped_goes_on_with_the_right_bytes(service, mount, words):
+    """Ctrl-Z in the middle of a read, and fg later."""
+    image_id = service.add_synthetic("a", "toronto", MIB)
+    service.faults.add(Fault("delayed", value=1.0, image_id=image_id))
+    mounted = mount()
+    with started(*on(mounted / "toronto/a", words)) as program:
+        eventually(lambda: service.faults.struck["delayed"] > 0)
+        program.send_signal(signal.SIGSTOP)
+        eventually(lambda: is_stopped(program))
+        program.send_signal(signal.SIGCONT)
+        assert program.communicate(timeout=30)[0] == service.content(image_id).read_bytes()
+        assert program.returncode == 0
+
+
+def test_of_two_who_wait_for_one_image_one_goes(service, mount):
+    """Both wait for the same bytes; the one that stays gets them."""
+    image_id = service.add_synthetic("a", "toronto", MIB)
+    service.faults.add(Fault("delayed", value=1.0, image_id=image_id))
+    command = on(mount() / "toronto/a", ["dd", "iflag=direct", "bs=64K"])
+    with started(*command) as leaving, started(*command) as staying:
+        eventually(lambda: service.faults.struck["delayed"] > 0)
+        leaving.send_signal(signal.SIGINT)
+        assert leaving.wait(5) == -signal.SIGINT
+        assert staying.communicate(timeout=30)[0] == service.content(image_id).read_bytes()
+
+
+def test_without_the_addition_everything_works(service, mount, workspace):
+    """Where the C addition could not be compiled, the log says what is missing."""
+    packages = workspace / "packages"
+    shutil.copytree(
+        Path(imagefs.__file__).parent,
+        packages / "imagefs",
+        ignore=shutil.ignore_patterns(interpose.FILE.name, "__pycache__"),
+    )
+    person = Person(
+        MYSELF.uid,
+        MYSELF.gid,
+        (sys.executable, "-P", "-m", "imagefs"),
+        environment={"PYTHONPATH": str(packages)},
+    )
+    image_id = service.add_synthetic("a", "toronto", MIB)
+    mounted = mount(person=person)
+    mounted.may_log("Without the addition to libfuse")
+    assert run("cat", mounted / "toronto/a") == service.content(image_id).read_bytes()
+    assert mounted.log.count("Without the addition to libfuse") == 1
+    with started("cat", mounted / "toronto/a") as program:
+        assert program.communicate(timeout=30)[0] == service.content(image_id).read_bytes()
