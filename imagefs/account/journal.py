@@ -43,6 +43,7 @@ class Journal:
         self._changed = changed
         self._writing = trio.Lock()
         self._loaded = False
+        self._last_number = 0
         self._entries: dict[int, Entry[Any]] = {}
         self._unwritten: set[int] = set()
         self._by_kind: dict[type[Intent], list[Entry[Any]]] = {}
@@ -55,6 +56,7 @@ class Journal:
             self._loaded = True
             for number, intent in intents.items():
                 self._entries[number] = Entry(number, intent, self._around.clock())
+            self._last_number = max(intents, default=0)
             self._arrange()
 
     async def add(self, intent: I) -> Entry[I]:
@@ -144,9 +146,9 @@ class Journal:
         return [entry for entry in self.creations if entry.intent.source_id == image_id]
 
     def _enter(self, intent: Intent) -> Entry[Any]:
-        number = max([0, *self._entries, *self._unwritten]) + 1
-        entry: Entry[Any] = Entry(number, intent, self._around.clock())
-        self._entries[number] = entry
+        self._last_number += 1
+        entry: Entry[Any] = Entry(self._last_number, intent, self._around.clock())
+        self._entries[entry.number] = entry
         return entry
 
     def _arrange(self) -> None:

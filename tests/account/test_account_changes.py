@@ -135,13 +135,15 @@ def test_a_deletion_carried_out_late_is_a_success() -> None:
 
 
 def test_a_deleted_image_is_gone_at_once() -> None:
-    """And stays so while the service still lists it for a moment."""
+    """And stays so, whatever was listed before, and while the service still lists it for a moment."""
     stage, service = stage_of(image("1"), image("2"))
 
     async def scene() -> None:
-        async with stage.account() as account:
+        async with stage.account() as account, trio.open_nursery() as nursery:
             await account.images()
             service.lag_s = 4
+            nursery.start_soon(account.refresh)
+            await trio.sleep(0.01)
             await account.delete("1")
             for _ in range(5):
                 assert list(shown(account)) == ["2"]
@@ -424,6 +426,52 @@ def test_two_replicas_of_one_image_to_one_region_are_told_apart() -> None:
             for image_id in new:
                 await account.wait_active(image_id)
             assert service.names() == [("montreal", "b"), ("montreal", "c"), ("toronto", "a")]
+
+    play(scene)
+
+
+def test_replicas_of_one_name_to_one_region_are_told_apart() -> None:
+    """Two images called the same are copied at once, both answers are lost: each gets its own copy's id."""
+    stage, service = stage_of(image("1", "a"), image("2", "a", "roubaix"), fates=(LOST, LOST))
+    sources: dict[str, str] = {}
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+
+            async def copy(image_id: str) -> None:
+                sources[await account.replicate(image_id, "montreal", f"copy of {image_id}")] = image_id
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(copy, "1")
+                nursery.start_soon(copy, "2")
+            requests = [call[1] for call in service.changes if call[0] == "replicate"]
+            assert sources == dict(zip(service.created, requests, strict=True))
+
+    play(scene)
+
+
+@pytest.mark.parametrize("outage_s", [100, 10_000])
+def test_what_nobody_waits_for_any_more_is_never_sent_again(outage_s: float) -> None:
+    """The caller was told that it failed: if the service has not begun with it, it stays undone."""
+    stage, service = stage_of(image("1", "a"), fates=(DROPPED,))
+
+    async def scene() -> None:
+        async with stage.account() as account, trio.open_nursery() as nursery:
+            await account.images()
+
+            async def cut_off() -> None:
+                await trio.sleep(0.12)
+                service.listing_failure = Unreachable("away")
+                await trio.sleep(outage_s)
+                service.listing_failure = None
+
+            nursery.start_soon(cut_off)
+            with pytest.raises(AnswerLost, match="background"):
+                await account.replicate("1", "montreal", "b")
+            await trio.sleep(outage_s + 200)
+            assert service.created == []
+            assert stage.index.intents == {}
 
     play(scene)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 import trio
@@ -300,6 +301,22 @@ def test_a_request_interrupted_by_a_crash(carried_out: bool, caplog: pytest.LogC
 
     play(scene)
     assert carried_out or "was interrupted" in caplog.text
+
+
+def test_a_request_of_a_crashed_mount_never_claims_another_ones_image() -> None:
+    """Two requests are open, and the only new image is known to be the second one's."""
+    stage, service = stage_of(image("1", "a"), image("2", "a", "montreal", "queued"), pending_changes=False)
+    stage.index.intents[1] = dump_intent(ASKED)
+    stage.index.intents[2] = dump_intent(replace(ASKED, move=False, name="c", image_id="2"))
+    service.ready_at["2"] = 60
+
+    async def scene() -> None:
+        async with stage.account():
+            await trio.sleep(200)
+            assert service.names() == [("montreal", "c"), ("toronto", "a")]
+            assert stage.index.intents == {}
+
+    play(scene)
 
 
 def test_an_unfinished_deletion_waits_where_nothing_may_be_deleted() -> None:
