@@ -87,8 +87,7 @@ class Account:
             self._details.restore(await self._in_thread(self._index.load_details))
             self._mtimes_ns = await self._in_thread(self._index.load_mtimes)
             stored = await self._in_thread(self._index.load_listing)
-            if not self._around.settings.read_only:
-                await self._journal.load()
+            await self._journal.load()
         except StoreError as error:
             log.warning("What was known of the account cannot be read from disk: %s", error)
             return

@@ -76,6 +76,10 @@ class Errands:
                     if not errand.attended:
                         log.warning("A change that nobody waits for any more has failed: %s", error)
                     raise
+                except Exception:
+                    if not errand.attended:
+                        log.exception("%s: failed by a bug.", subject)
+                    raise
             raise Unreachable(f"{subject}: given up before the service was asked")
 
         try:

@@ -50,11 +50,18 @@ class Journal:
         self._by_image: dict[tuple[type[Intent], str], Entry[Any]] = {}
 
     async def load(self) -> None:
-        """Take over what earlier mounts left; raises StoreError."""
+        """Take over what earlier mounts left; raises StoreError.
+
+        A mount that may not change the account leaves all but the remarks to the next one.
+        """
         intents = await self._around.run_sync(self._index.load_intents)
+        read_only = self._around.settings.read_only
         if not self._loaded:
             self._loaded = True
             for number, intent in intents.items():
+                if read_only and not isinstance(intent, Remark):
+                    log.info("An unfinished change of the account waits for a mount that may write.")
+                    continue
                 self._entries[number] = Entry(number, intent, self._around.clock())
             self._last_number = max(intents, default=0)
             self._arrange()

@@ -149,7 +149,7 @@ class PendingWork:
             if self._journal.holds(step.entry):
                 await step.take()
         except ServiceError as error:
-            log.info("Image %s is not finished yet: %s", step.image_id, error)
+            log.debug("Image %s is not finished yet: %s", step.image_id, error)
         finally:
             lock.release()
             self._tell_progress()

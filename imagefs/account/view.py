@@ -112,7 +112,7 @@ class View:
         settle_s = self._around.settings.settle_s
         for image_id, renamed in tuple(self._renamed.items()):
             image = listed.by_id.get(image_id)
-            unchanged = image is not None and image.name in renamed.before
+            unchanged = image is None or image.name in renamed.before
             if asked_at > renamed.at and not (unchanged and asked_at <= renamed.at + settle_s):
                 del self._renamed[image_id]
         for image_id, at in tuple(self._deleted_at.items()):

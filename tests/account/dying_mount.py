@@ -54,7 +54,7 @@ class Mortal:
 CALLS = {"list_images", "image_details", "rename_image", "delete_image", "replicate_image"}
 
 
-async def change(account: Account, kind: str, image_id: str) -> None:
+async def change(account: Account, client: ServiceClient, kind: str, image_id: str) -> None:
     """Move the image, or copy it and delete it, until nothing is left to do."""
     await account.open()
     async with trio.open_nursery() as nursery:
@@ -66,23 +66,19 @@ async def change(account: Account, kind: str, image_id: str) -> None:
             new = await account.replicate(image_id, "montreal", "moved")
             await account.delete(image_id)
         await account.wait_active(new)
-        await until_alone(account)
+        while len((await trio.to_thread.run_sync(client.list_images)).images) > 1:  # noqa: ASYNC110  # no event tells
+            await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
-
-
-async def until_alone(account: Account) -> None:
-    """Wait until the account holds one image, as the service itself says."""
-    while len((await account._listing.refresh()).images) > 1:  # noqa: SLF001  # past what the mount shows
-        await trio.sleep(0.02)
 
 
 def main() -> None:
     """Run the process."""
     url, api_id, api_key, index, kind, image_id, steps = sys.argv[1:]
     count = itertools.count(1)
-    client = Mortal(ServiceClient(Credentials(api_id, api_key), url), CALLS, count, int(steps))
+    service = ServiceClient(Credentials(api_id, api_key), url)
+    client = Mortal(service, CALLS, count, int(steps))
     stored = Mortal(StoredAccount(Index(Path(index)), "me"), {"write_intents"}, count, int(steps))
-    trio.run(change, Account(client, stored, settings=SETTINGS), kind, image_id)
+    trio.run(change, Account(client, stored, settings=SETTINGS), service, kind, image_id)
 
 
 if __name__ == "__main__":

@@ -9,21 +9,15 @@ from pathlib import Path
 
 import dying_mount
 import pytest
-import trio
+from account_emulated import places, play_on, shown, until
 
 from imagefs.account import Account
 from imagefs.account.stored_account import StoredAccount
-from imagefs.api import ServiceClient
-from imagefs.core.models import Credentials
+from imagefs.core.intents import Deletion
 from imagefs.emulator import Emulator, Switches
 from imagefs.store.index import Index
 
 MOST_STEPS = 60
-
-
-def places(service: Emulator) -> list[tuple[str, str]]:
-    """(region, name) of the images in the account."""
-    return sorted((one.region, one.name) for one in service.images())
 
 
 def run_until_killed(service: Emulator, index: Path, kind: str, image_id: str, steps: int) -> bool:
@@ -38,30 +32,12 @@ def run_until_killed(service: Emulator, index: Path, kind: str, image_id: str, s
 def recover(service: Emulator, path: Path, expected: list[tuple[str, str]]) -> None:
     """The next mount on the same index: it ends with the *expected* images, and shows them."""
 
-    async def scene() -> None:
-        account = Account(client, StoredAccount(index, "me"), settings=dying_mount.SETTINGS)
-        await account.open()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(account.serve)
-            with trio.fail_after(30):
-                while index_is_busy(index) or places(service) != expected:
-                    await trio.sleep(0.02)
-            shown = (await account.refresh()).images
-            assert sorted((one.region, one.name) for one in shown) == expected
-            nursery.cancel_scope.cancel()
+    async def scene(account: Account, stored: StoredAccount) -> None:
+        await until(lambda: not stored.load_intents() and places(service) == expected)
+        await account.refresh()
+        assert shown(account) == expected
 
-    client = ServiceClient(Credentials(service.api_id, service.api_key), service.api_url)
-    index = Index(path)
-    try:
-        trio.run(scene)
-    finally:
-        index.close()
-        client.close()
-
-
-def index_is_busy(index: Index) -> bool:
-    """Whether the journal holds something."""
-    return bool(StoredAccount(index, "me").load_intents())
+    play_on(service, path, scene)
 
 
 @pytest.mark.timeout(300)
@@ -101,4 +77,4 @@ def deletion_was_asked(path: Path, left: list[tuple[str, str]]) -> bool:
     index = Index(path)
     intents = StoredAccount(index, "me").load_intents().values()
     index.close()
-    return ("toronto", "original") not in left or any(type(one).__name__ == "Deletion" for one in intents)
+    return ("toronto", "original") not in left or any(isinstance(one, Deletion) for one in intents)

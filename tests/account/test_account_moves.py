@@ -11,7 +11,7 @@ from account_changing import AWAY, DROPPED, LOST, ChangingService
 from account_fakes import CHECKSUM, Stage, image, play
 
 from imagefs.account import Account, AccountSettings
-from imagefs.core.intents import Creation, Deletion, dump_intent
+from imagefs.core.intents import Creation, Deletion, Remark, dump_intent
 from imagefs.errors import AnswerLost, ImageFailed, NotFound, Refused, RefusedPermission, Unreachable
 
 
@@ -337,6 +337,26 @@ def test_an_unfinished_deletion_waits_where_nothing_may_be_deleted() -> None:
             assert stage.index.intents == {}
 
     play(scene)
+
+
+def test_a_read_only_mount_shows_what_is_remembered_and_finishes_nothing() -> None:
+    """Errors and origins are shown; the rest of the journal is left as it is."""
+    stage, service = stage_of(image("1", "a"), image("2", "a", "montreal", "killed"))
+    stage.index.intents[1] = dump_intent(
+        Remark(("2",), error="It failed.", failed=True, location="http://h/x")
+    )
+    stage.index.intents[2] = dump_intent(ASKED)
+    stage.settings = AccountSettings(read_only=True)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await trio.sleep(100)
+            assert (account.error_of("2"), account.location_of("2")) == ("It failed.", "http://h/x")
+
+    play(scene)
+    assert service.changes == []
+    assert list(stage.index.intents) == [1, 2]
 
 
 def test_a_replica_id_that_is_not_new_is_not_believed() -> None:
