@@ -79,7 +79,8 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
     client = ServiceClient(config.credentials, config.api_url)
     is_first_mount = not config.cache_dir.exists()
     cache = _open_cache(config)
-    account = Account(client, StoredAccount(cache.index, config.account_name))
+    settings = AccountSettings(read_only=config.read_only, no_delete=config.no_delete)
+    account = Account(client, StoredAccount(cache.index, config.account_name), settings=settings)
     try:
         async with trio.open_nursery() as nursery:
             await account.open()

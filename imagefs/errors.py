@@ -23,7 +23,7 @@
     │   ├── TransferStalled          no progress within the deadline
     │   └── ContentWrong             size or MD5 differ, twice
     ├── TreeError                    a path or operation the tree does not allow
-    │   ├── NotFound, NameTooLong, NameNotUtf8, Exists, NotPermitted,
+    │   ├── NotFound, NameTooLong, NameNotUtf8, Exists, Busy, NotPermitted,
     │   └── ReadOnly, NotSupported, IsDirectory, NotDirectory, NoAttribute, InvalidArgument
     ├── StoreError                   the cache directory
     │   ├── CacheInUse               another mount has it
@@ -152,6 +152,10 @@ class NameNotUtf8(TreeError):
 
 class Exists(TreeError):
     """There is an image of that name already."""
+
+
+class Busy(TreeError):
+    """Another change of the image has not come to an end yet."""
 
 
 class NotPermitted(TreeError):

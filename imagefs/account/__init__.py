@@ -1,12 +1,27 @@
-"""What the account holds, over time: listing and details with their caches.
+"""What the account holds, over time: listing and details with their caches, changes and what is pending.
 
 :class:`Account` is the room's face; everything here runs on trio's thread, and blocking calls of the client
 and of the index run in worker threads.
+
+===============  =======================================================================
+``account``      the face: puts the others together
+``listing``      the service's listing, by few calls
+``details``      the details of images, ``prefetch`` ahead of need
+``view``         what is shown: the listing with what this mount has done since
+``changes``      rename, delete, replicate, move, fetch
+``creation``     new images, found again where the answer was lost
+``pending``      what is polled, ``finishing`` what is then done
+``journal``      what must not be forgotten, in memory and in the index
+``errands``      changes that outlive the one who asked; ``locks`` keep them in order
+``service``      calls and fresh listings for the changes
+``flights``      one call for all who ask the same; ``outage``, ``backoff`` when it fails
+``writeback``    listing and details on their way to the index
+===============  =======================================================================
 """
 
 from imagefs.account.account import Account
-from imagefs.account.protocols import AccountIndex, ListingClient
+from imagefs.account.protocols import AccountClient, AccountIndex, ListingClient
 from imagefs.account.settings import AccountSettings
 from imagefs.account.snapshot import Snapshot
 
-__all__ = ["Account", "AccountIndex", "AccountSettings", "ListingClient", "Snapshot"]
+__all__ = ["Account", "AccountClient", "AccountIndex", "AccountSettings", "ListingClient", "Snapshot"]

@@ -1,4 +1,4 @@
-"""What the account holds, over time.
+"""What the account holds, over time, and how it is changed.
 
 Used by the tree on trio's thread. Listing and details come from the service through worker threads, stay in
 memory and in the index, and go on serving when the service cannot be reached.
@@ -14,15 +14,23 @@ from typing import TypeVar
 
 import trio
 
+from imagefs.account.changes import Changes
 from imagefs.account.details import DetailsCache
+from imagefs.account.finishing import Finisher
+from imagefs.account.journal import Journal
 from imagefs.account.listing import ListingCache
+from imagefs.account.locks import KeyedLocks
 from imagefs.account.outage import Outage
+from imagefs.account.pending import PendingWork
 from imagefs.account.prefetch import Prefetch
-from imagefs.account.protocols import AccountIndex, ListingClient, RunSync
+from imagefs.account.protocols import AccountClient, AccountIndex, RunSync
+from imagefs.account.service import Service
 from imagefs.account.settings import AccountSettings
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
+from imagefs.account.view import View
 from imagefs.account.writeback import IndexWriter
+from imagefs.core.control_lines import FetchRequest
 from imagefs.core.models import ImageDetails, ListedImage
 from imagefs.errors import StoreError
 
@@ -32,7 +40,7 @@ T = TypeVar("T")
 
 
 class Account:
-    """One account's images: the listing, their details, and what went wrong with them.
+    """One account's images: the listing, their details, what went wrong with them, and how they are changed.
 
     First :meth:`open`, then :meth:`serve` in a task of its own; everything else needs both. Calls under way
     belong to that task, so that one who waits can be cancelled without taking the answer from the others.
@@ -40,7 +48,7 @@ class Account:
 
     def __init__(
         self,
-        client: ListingClient,
+        client: AccountClient,
         index: AccountIndex,
         *,
         settings: AccountSettings | None = None,
@@ -63,6 +71,12 @@ class Account:
         self._prefetch = Prefetch(
             self._details, self._outage, around, lambda: self.snapshot or NOTHING_LISTED
         )
+        images, service = KeyedLocks(), Service(client, self._listing, around)
+        self._journal = Journal(index, around, self._on_journal)
+        self._view = View(self._listing, self._journal, around, self._on_view)
+        finisher = Finisher(service, self._details, self._journal, self._view, around)
+        self._work = PendingWork(service, finisher, self._journal, self._view, images, around)
+        self._changes = Changes(service, self._journal, self._view, self._details, self._work, images, around)
         self._mtimes_ns: dict[str, int] = {}
         self._listing_subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._details_subscribers: list[Callable[[ImageDetails, ImageDetails], None]] = []
@@ -73,18 +87,20 @@ class Account:
             self._details.restore(await self._in_thread(self._index.load_details))
             self._mtimes_ns = await self._in_thread(self._index.load_mtimes)
             stored = await self._in_thread(self._index.load_listing)
+            await self._journal.load()
         except StoreError as error:
             log.warning("What was known of the account cannot be read from disk: %s", error)
             return
         if stored is not None:
-            snapshot = Snapshot(stored.images, stored.fetched_ns)
-            self._listing.restore(snapshot)
-            self._details.reconcile(NOTHING_LISTED, snapshot)
+            self._listing.restore(Snapshot(stored.images, stored.fetched_ns))
+            self._view.update()
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run calls and writes until cancelled; *task_status* is told as soon as the account can be used."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self._changes.resume()
+            self._start(self._work.run)
             task_status.started()
             try:
                 await self._writer.run()
@@ -93,8 +109,8 @@ class Account:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The last good listing, however old."""
-        return self._listing.snapshot
+        """The last good listing, however old, with what this mount has done since."""
+        return self._view.snapshot
 
     async def images(self) -> Snapshot:
         """The current listing, at most as old as the settings say while the service answers.
@@ -102,26 +118,29 @@ class Account:
         While it does not, the last good one, at once; it is then tried again in the background. Raises
         ServiceError only where there never was a listing.
         """
-        return await self._listing.current()
+        return self._shown(await self._listing.current())
 
     async def refresh(self) -> Snapshot:
         """A listing asked for after this call began; raises ServiceError."""
-        return await self._listing.refresh()
+        return self._shown(await self._listing.refresh())
 
     def known_details(self, image_id: str) -> ImageDetails | None:
         """An image's details where they need no call, else None."""
         self._note_asked(image_id)
-        return self._details.known(image_id)
+        return self._changes.expected_details(image_id) or self._details.known(image_id)
 
     async def details(self, image_id: str, *, fresh: bool = False) -> ImageDetails:
         """An image's details, by a call where they are not known or *fresh* ones are asked for.
 
-        Name, region and status are those of the listing. Raises ServiceError; a failure is answered from
+        Name, region and status are those of the listing. An image that this mount has asked for has the size
+        of its source, and no checksum, until it is active. Raises ServiceError; a failure is answered from
         memory for a few seconds.
         """
         region = self._note_asked(image_id)
-        known = self._details.known(image_id)
-        if known is not None and not fresh:
+        known = self._changes.expected_details(image_id)
+        if known is None and not fresh:
+            known = self._details.known(image_id)
+        if known is not None:
             await trio.lowlevel.checkpoint()
             return known
         self._details.check_failures(image_id)
@@ -138,12 +157,21 @@ class Account:
         self._prefetch.start(region)
 
     def error_of(self, image_id: str) -> str | None:
-        """The last failure that concerned the image, as a sentence for a person."""
-        return self._details.error_of(image_id)
+        """The last failure that concerned the image, as a sentence for a person.
+
+        That of a change stays over remounts, for as long as the image is there.
+        """
+        remark = self._journal.remark_on(image_id)
+        failure = None if remark is None else remark.error
+        return failure or self._details.error_of(image_id)
 
     def note_error(self, image_id: str, text: str | None) -> None:
         """Keep *text* as the image's last failure; None clears it, and so do details that arrive later."""
         self._details.note_error(image_id, text)
+
+    def location_of(self, image_id: str) -> str | None:
+        """Where an image that was fetched through this account comes from, without credentials and query."""
+        return self._changes.location_of(image_id)
 
     def local_mtime(self, image_id: str) -> int | None:
         """The modification time that a tool has set, in nanoseconds since the epoch."""
@@ -154,6 +182,53 @@ class Account:
         self._mtimes_ns[image_id] = mtime_ns
         self._writer.keep_mtime(image_id, mtime_ns)
         await trio.lowlevel.checkpoint()
+
+    async def rename(self, image_id: str, new_name: str) -> None:
+        """Give an image another name; one that is still being made gets it as soon as the service lets it.
+
+        This and the other changes show in ``snapshot`` when they return. Each raises within 30 s
+        (``change_deadline_s``): ServiceError, with AnswerLost where it goes on in the background; NotFound
+        for an image that is not shown; Busy where another change of it has not ended; ReadOnly; StoreError
+        where it cannot be written to the journal, and then nothing was done.
+        """
+        await self._changes.rename(image_id, new_name)
+
+    async def delete(self, image_id: str) -> None:
+        """Delete an image. Raises NotPermitted where the mount deletes nothing.
+
+        One of which replicas are pending, and a pending one that the service does not let go yet, is hidden
+        at once and deleted later; should a replica fail, it is shown again.
+        """
+        await self._changes.delete(image_id)
+
+    async def replicate(self, image_id: str, region: str, name: str) -> str:
+        """Have an image copied to another region under *name*; the replica's id, once the service accepts.
+
+        The replica is shown at once, with the size of its source. Raises NotSupported within one region,
+        ImagePending and ImageFailed for a source that is not active.
+        """
+        return await self._changes.replicate(image_id, region, name, move=False)
+
+    async def move(self, image_id: str, region: str, name: str) -> str:
+        """As :meth:`replicate`, and the source goes.
+
+        It is hidden at once, deleted when the replica is active and has its size and checksum, and shown
+        again where that does not come about; ``error_of`` both then tells why. So of two moves of one image
+        the second raises NotFound. Raises NotSupported for a source without a checksum, and NotPermitted
+        where the mount deletes nothing.
+        """
+        return await self._changes.replicate(image_id, region, name, move=True)
+
+    async def fetch(self, request: FetchRequest, region: str) -> str:
+        """Have the service download an image, which is shown at once; its id."""
+        return await self._changes.fetch(request, region)
+
+    async def wait_active(self, image_id: str) -> None:
+        """Wait, without a deadline, until an image is active, and named and checked if this mount made it.
+
+        Raises ImageFailed where it was killed or is not like its source, and NotFound where it is gone.
+        """
+        await self._work.wait_active(image_id)
 
     def subscribe(
         self,
@@ -198,12 +273,23 @@ class Account:
         self._prefetch.note_asked(listed.region)
         return listed.region
 
+    def _shown(self, listed: Snapshot) -> Snapshot:
+        """What is shown for a listing that was just asked for."""
+        return self._view.snapshot or listed
+
     def _on_listing(self, old: Snapshot, new: Snapshot) -> None:
-        if new.images == old.images:
-            return
-        self._details.reconcile(old, new)
-        self._writer.keep_listing(new)
-        _tell(self._listing_subscribers, old, new)
+        if new.images != old.images:
+            self._writer.keep_listing(new)
+        self._view.update()
+        self._work.listing_changed()
+
+    def _on_journal(self) -> None:
+        self._view.update()
+
+    def _on_view(self, old: Snapshot, new: Snapshot) -> None:
+        if new.images != old.images:
+            self._details.reconcile(old, new)
+            _tell(self._listing_subscribers, old, new)
 
     def _on_details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
         _tell(self._details_subscribers, old, new)

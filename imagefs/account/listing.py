@@ -6,12 +6,13 @@ Used by :class:`imagefs.account.Account` on trio's thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 
 import trio
 
+from imagefs.account.backoff import growing_pauses
 from imagefs.account.flights import SingleFlight
 from imagefs.account.outage import Outage
 from imagefs.account.protocols import ListingClient
@@ -35,8 +36,12 @@ class ListingCache:
         around: Surroundings,
         publish: Callable[[Snapshot, Snapshot], None],
     ) -> None:
-        """*publish* is told of each new listing, as (the one before, the new one), before anyone gets it."""
+        """*publish* is told of each new listing, as (the one before, the new one), before anyone gets it.
+
+        ``snapshot_asked_at`` is when the service was asked for ``snapshot``, on the account's clock.
+        """
         self.snapshot: Snapshot | None = None
+        self.snapshot_asked_at = float("-inf")
         self._client = client
         self._outage = outage
         self._around = around
@@ -89,7 +94,7 @@ class ListingCache:
             answer = self._client.list_images(deadline_s=self._settings.call_deadline_s)
             return old.successor(answer.images, asked_ns, answer.problems)
 
-        self._asked_at = self._around.clock()
+        asked_at = self._asked_at = self._around.clock()
         try:
             new = await self._around.run_sync(list_all, limiter=self._threads, abandon_on_cancel=True)
         except ServiceError as error:
@@ -97,10 +102,10 @@ class ListingCache:
             raise
         finally:
             self._asked_at = None
-        self._succeeded(old, new)
+        self._succeeded(old, new, asked_at)
         return new
 
-    def _succeeded(self, old: Snapshot, new: Snapshot) -> None:
+    def _succeeded(self, old: Snapshot, new: Snapshot, asked_at: float) -> None:
         self._outage.note_answer()
         if self._failure is not None:
             log.info("The images can be listed again.")
@@ -112,7 +117,7 @@ class ListingCache:
             _log_problems(new.problems)
         ttl_s = self._settings.pending_ttl_s if new.has_pending else self._settings.listing_ttl_s
         self._fresh_until = self._around.clock() + ttl_s
-        self.snapshot = new
+        self.snapshot, self.snapshot_asked_at = new, asked_at
         self._publish(old, new)
 
     def _failed(self, error: ServiceError) -> None:
@@ -130,19 +135,15 @@ class ListingCache:
         """Try again, ever more rarely, until some call for the listing succeeds and cancels *scope*."""
         try:
             with scope:
-                for pause_s in self._pauses():
+                settings = self._settings
+                pauses = growing_pauses(settings.retry_first_s, settings.retry_max_s, self._around.random)
+                for pause_s in pauses:
                     await trio.sleep(pause_s)
                     with suppress(ServiceError):
                         await self._join()
         finally:
             if self._retry_scope is scope:
                 self._retry_scope = None
-
-    def _pauses(self) -> Iterator[float]:
-        longest_s = self._settings.retry_first_s
-        while True:
-            yield longest_s * self._around.random.uniform(0.5, 1.0)
-            longest_s = min(2 * longest_s, self._settings.retry_max_s)
 
 
 def _log_problems(problems: tuple[str, ...]) -> None:

@@ -6,11 +6,12 @@ async may block; the account calls them in worker threads, several at once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
+from imagefs.core.intents import Intent
 from imagefs.core.models import ImageDetails, ListedImage
 
 T = TypeVar("T")
@@ -40,6 +41,34 @@ class ListingClient(Protocol):
 
     def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
         """One image's details."""
+
+
+class AccountClient(ListingClient, Protocol):
+    """All calls of the account.
+
+    A change is sent at most once; it raises an error with ``maybe_done`` where it may have been carried out.
+    """
+
+    def rename_image(self, image_id: str, name: str, *, deadline_s: float | None = None) -> None:
+        """Give an image another name."""
+
+    def delete_image(self, image_id: str, *, deadline_s: float | None = None) -> None:
+        """Delete an image for good."""
+
+    def replicate_image(self, image_id: str, region: str, *, deadline_s: float | None = None) -> str:
+        """Begin a copy of an image in another region; the replica's id."""
+
+    def fetch_image(
+        self,
+        *,
+        region: str,
+        name: str,
+        location: str,
+        image_format: str,
+        virtio: bool,
+        deadline_s: float | None = None,
+    ) -> str:
+        """Begin to download an image from a URL; the new image's id."""
 
 
 class StoredListing(Protocol):
@@ -77,6 +106,12 @@ class AccountIndex(Protocol):
 
     def save_mtime(self, image_id: str, mtime_ns: int) -> None:
         """Add or replace one."""
+
+    def load_intents(self) -> dict[int, Intent]:
+        """The journal: all open intents by number."""
+
+    def write_intents(self, saved: Mapping[int, Intent], removed: Iterable[int]) -> None:
+        """Add or replace intents of the journal and remove others, in one durable transaction."""
 
 
 class RunSync(Protocol):

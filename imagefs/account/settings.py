@@ -47,3 +47,30 @@ class AccountSettings:
 
     max_brief_entries: int = 65_536
     """How many short-lived entries (pending details, failures, error texts) are held of each kind."""
+
+    read_only: bool = False
+    """Every change is refused, and what an earlier mount left unfinished is left to the next one that may."""
+
+    no_delete: bool = False
+    """Deletions and moves are refused, and those that an earlier mount left unfinished wait for another."""
+
+    change_deadline_s: float = 30.0
+    """How long one who asks for a change waits: the kernel holds the directories of a rename meanwhile."""
+
+    change_call_s: float = 20.0
+    """The time that one call of a change may take, so that some is left to see what became of it."""
+
+    second_look_s: float = 3.0
+    """The pause before the account is listed again for an image that the first listing did not show."""
+
+    settle_s: float = 10.0
+    """How long after an answer the listing may still show what was before it."""
+
+    poll_first_s: float = 2.0
+    """The first pause between looks at what is pending; it doubles from then on."""
+
+    poll_max_s: float = 30.0
+    """The longest such pause."""
+
+    changes_parallel: int = 16
+    """How many calls of changes may be under way at once."""

@@ -5,11 +5,13 @@ Made by the application; called in worker threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from imagefs.account.protocols import StoredListing
+from imagefs.core.intents import Intent
 from imagefs.core.models import ImageDetails, ListedImage
 from imagefs.store.index import Index
+from imagefs.store.journal import JournalTable
 
 
 class StoredAccount:
@@ -22,6 +24,7 @@ class StoredAccount:
     def __init__(self, index: Index, account: str) -> None:
         self._index = index
         self._account = account
+        self._journal = JournalTable(index.database, account)
 
     def load_listing(self) -> StoredListing | None:
         """The last listing saved."""
@@ -50,3 +53,11 @@ class StoredAccount:
     def save_mtime(self, image_id: str, mtime_ns: int) -> None:
         """Add or replace one."""
         self._index.set_mtime(self._account, image_id, mtime_ns)
+
+    def load_intents(self) -> dict[int, Intent]:
+        """The journal: all open intents by number."""
+        return self._journal.load()
+
+    def write_intents(self, saved: Mapping[int, Intent], removed: Iterable[int]) -> None:
+        """Add or replace intents of the journal and remove others, in one durable transaction."""
+        self._journal.write(saved, removed)

@@ -46,6 +46,7 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
     errors.NameTooLong: Verdict(errno.ENAMETOOLONG),
     errors.NameNotUtf8: Verdict(errno.EILSEQ),
     errors.Exists: Verdict(errno.EEXIST),
+    errors.Busy: Verdict(errno.EBUSY),
     errors.NotPermitted: Verdict(errno.EPERM),
     errors.ReadOnly: Verdict(errno.EROFS),
     errors.NotSupported: Verdict(errno.EOPNOTSUPP),

@@ -12,6 +12,7 @@ Synchronous code for worker threads; nothing here knows trio, the network, or wh
 ``range_lock``      who is changing which blocks right now
 ``space``           how many bytes are cached and whether more fit
 ``index``           the rows: contents, segments, listing, details, local times
+``journal``         the rows of what the mount has set out to do to the account
 ``database``        the SQLite file beneath the index: opening, damage, transactions
 ``schema``          its tables and their versions
 ``saved_json``      listed images and details as JSON and back

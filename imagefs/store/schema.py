@@ -61,6 +61,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (account, image_id)
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE journal (
+            account BLOB NOT NULL,
+            number INTEGER NOT NULL,
+            intent BLOB NOT NULL,
+            seal BLOB NOT NULL,
+            PRIMARY KEY (account, number)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

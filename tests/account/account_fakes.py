@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import trio
 import trio.testing
 
-from imagefs.account import Account
+from imagefs.account import Account, AccountSettings
+from imagefs.core.intents import Intent, dump_intent, load_intent
 from imagefs.core.models import ImageDetails, ListedImage
 from imagefs.errors import RefusedUnknownImage, ServiceError, StoreError
 
@@ -98,6 +99,7 @@ class FakeIndex:
         self.listing: FakeStoredListing | None = None
         self.details: dict[str, ImageDetails] = {}
         self.mtimes: dict[str, int] = {}
+        self.intents: dict[int, bytes] = {}
         self.failure: StoreError | None = None
         self.calls: Counter[str] = Counter()
 
@@ -135,13 +137,30 @@ class FakeIndex:
         self._count("save_mtime")
         self.mtimes[image_id] = mtime_ns
 
+    def load_intents(self) -> dict[int, Intent]:
+        self._count("load_intents")
+        intents = {number: load_intent(raw) for number, raw in self.intents.items()}
+        return {number: intent for number, intent in intents.items() if intent is not None}
+
+    def write_intents(self, saved: Mapping[int, Intent], removed: Iterable[int]) -> None:
+        self._count("write_intents")
+        self.intents |= {number: dump_intent(intent) for number, intent in saved.items()}
+        for number in removed:
+            self.intents.pop(number, None)
+
 
 class Stage:
     """Where an account runs: a service and an index, whose calls take ``latency_s`` of virtual time."""
 
-    def __init__(self, service: FakeService | None = None, index: FakeIndex | None = None) -> None:
+    def __init__(
+        self,
+        service: FakeService | None = None,
+        index: FakeIndex | None = None,
+        settings: AccountSettings | None = None,
+    ) -> None:
         self.service = service or FakeService()
         self.index = index or FakeIndex()
+        self.settings = settings
         self.latency_s = 0.05
         self.failure_latency_s = 0.05
         self.at_once = 0
@@ -175,6 +194,7 @@ class Stage:
         account = Account(
             self.service,
             self.index,
+            settings=self.settings,
             wall_ns=lambda: 7,
             random=Random(1),
             run_sync=self.run_sync,

@@ -1,0 +1,301 @@
+"""Changes to the account: rename, delete, replicate, move, fetch.
+
+Used by :class:`imagefs.account.Account`, which offers them to the tree; on trio's thread.
+
+What more than one call may be needed for is in the journal before the first of them, and goes through these
+states::
+
+    replicate, fetch        Creation without id ── answered ──▶ Creation with id ── active, named, checked ──▶ done
+                              │ answer lost: found by listing ──▲    │ failed, wrong: Remark; the source stays
+                              │ not there: asked once more           │
+                              └ several: Remark on each              └ of a move: Deletion of the source ──▶ done
+    delete, put off         Deletion ── its replicas are done, the service lets it go ──▶ done
+
+After a crash each of these is taken up where it stands, but a request that the service has not begun with is
+dropped, as nobody was told that it would be.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from imagefs.account.creation import Creator
+from imagefs.account.details import DetailsCache
+from imagefs.account.errands import Errand, Errands
+from imagefs.account.finishing import is_for_now
+from imagefs.account.journal import Entry, Journal
+from imagefs.account.locks import KeyedLocks
+from imagefs.account.pending import PendingWork
+from imagefs.account.service import Service
+from imagefs.account.snapshot import Snapshot
+from imagefs.account.surroundings import Surroundings
+from imagefs.account.view import View
+from imagefs.core.control_lines import FetchRequest
+from imagefs.core.intents import Creation, Deletion, Intent
+from imagefs.core.models import ImageDetails, ListedImage, Phase
+from imagefs.errors import (
+    ImageFailed,
+    ImagePending,
+    NotFound,
+    NotPermitted,
+    NotSupported,
+    ReadOnly,
+    Refused,
+    RefusedUnknownImage,
+    ServiceError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Changes:
+    """Carries changes out, one at a time for each image.
+
+    Every method answers within ``AccountSettings.change_deadline_s``. What was sent by then goes on; the
+    caller gets AnswerLost. Busy is raised where another change of the image took that long.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        journal: Journal,
+        view: View,
+        details: DetailsCache,
+        work: PendingWork,
+        images: KeyedLocks,
+        around: Surroundings,
+    ) -> None:
+        self._service = service
+        self._journal = journal
+        self._view = view
+        self._details = details
+        self._work = work
+        self._images = images
+        self._around = around
+        self._errands = Errands(around)
+        self._creator = Creator(service, journal, images, around)
+
+    def resume(self) -> None:
+        """Take up what an earlier mount left in the journal."""
+        for entry in tuple(self._journal.creations):
+            if entry.intent.image_id is None:
+                self._around.start(partial(self._resume, entry))
+        self._work.nudge()
+
+    async def rename(self, image_id: str, name: str) -> None:
+        """Give an image another name."""
+        self._check_writable()
+        work = partial(self._rename, image_id, name)
+        await self._errands.run(f"The renaming of image {image_id}", work)
+
+    async def delete(self, image_id: str) -> None:
+        """Delete an image, or hide it and have it deleted once nothing needs it any more."""
+        self._check_deletable()
+        await self._errands.run(f"The deletion of image {image_id}", partial(self._delete, image_id))
+
+    async def replicate(self, image_id: str, region: str, name: str, *, move: bool) -> str:
+        """Have an image copied to another region under *name*; the replica's id. *move* deletes the source."""
+        if move:
+            self._check_deletable()
+        self._check_writable()
+        subject = f"The replication of image {image_id} to {region!a}"
+        return await self._errands.run(subject, partial(self._replicate, image_id, region, name, move))
+
+    async def fetch(self, request: FetchRequest, region: str) -> str:
+        """Have the service download an image; its id."""
+        self._check_writable()
+        work = partial(self._fetch, request, region)
+        return await self._errands.run(f"The fetch of {request.name!a} to {region!a}", work)
+
+    def expected_details(self, image_id: str) -> ImageDetails | None:
+        """What stands for the details of an image that this mount has asked for, until it is active."""
+        entry = self._journal.creation_of(image_id)
+        image = None if entry is None else self._shown(image_id)
+        if entry is None or image is None or image.phase is not Phase.PENDING:
+            return None
+        return ImageDetails(
+            image_id,
+            image.name,
+            image.region,
+            image.status,
+            size_bytes=entry.intent.size_bytes,
+            checksum=None,
+            time_created_ns=entry.intent.began_ns,
+            fields=(("name", image.name), ("region", image.region), ("status", image.status)),
+        )
+
+    def location_of(self, image_id: str) -> str | None:
+        """Where a fetched image comes from, fit to be shown."""
+        entry = self._journal.creation_of(image_id)
+        if entry is not None:
+            return entry.intent.location
+        remark = self._journal.remark_on(image_id)
+        return None if remark is None else remark.location
+
+    async def _resume(self, entry: Entry[Creation]) -> None:
+        await self._creator.resume(entry)
+        self._work.nudge()
+
+    async def _rename(self, image_id: str, name: str, errand: Errand) -> None:
+        async with self._images[image_id]:
+            errand.begin()
+            image = self._visible(image_id)
+            creation = self._journal.creation_of(image_id)
+            if creation is not None:
+                errand.commit()
+                await self._journal.update(creation, replace(creation.intent, name=name))
+                self._work.nudge()
+            elif image.name != name:
+                await self._repeatably(
+                    errand,
+                    partial(self._service.client.rename_image, image_id, name),
+                    lambda listing: _name_in(listing, image_id) == name,
+                )
+                self._view.note_renamed(self._service.listed(image_id) or image, name)
+
+    async def _delete(self, image_id: str, errand: Errand) -> None:
+        async with self._images[image_id]:
+            errand.begin()
+            image = self._visible(image_id)
+            if self._journal.replicas_of(image_id):
+                errand.commit()
+                await self._journal.add(Deletion(image_id))
+                self._work.nudge()
+                return
+            try:
+                await self._repeatably(
+                    errand,
+                    partial(self._service.client.delete_image, image_id),
+                    lambda listing: image_id not in listing.by_id,
+                )
+            except RefusedUnknownImage:
+                self._view.note_deleted(image_id)
+                await self._forget_creation(image_id)
+                raise
+            except Refused as refusal:
+                if not is_for_now(refusal, image):
+                    raise
+                await self._forget_creation(image_id, Deletion(image_id))
+            else:
+                self._view.note_deleted(image_id)
+                await self._forget_creation(image_id)
+
+    async def _forget_creation(self, image_id: str, *leaving: Intent) -> None:
+        """A pending image is deleted by the person who wanted it: where it was moved, its source stays."""
+        creation = self._journal.creation_of(image_id)
+        ended = [] if creation is None else [creation]
+        if creation is not None and creation.intent.move:
+            log.warning("Image %s stays, as its replica was deleted.", creation.intent.source_id)
+        await self._journal.settle(*ended, leaving=leaving)
+        self._work.nudge()
+
+    async def _repeatably(
+        self, errand: Errand, change: Callable[..., None], is_done: Callable[[Snapshot], bool]
+    ) -> None:
+        """Make a call that does no harm where it is made twice.
+
+        It is made once more where its answer was lost and the account shows that it was not carried out.
+        """
+        errand.commit()
+        lost = False
+        while True:
+            try:
+                await self._service.call(change)
+            except ServiceError as error:
+                carried_out_late = lost and isinstance(error, RefusedUnknownImage)
+                if not error.maybe_done and not carried_out_late:
+                    raise
+                if is_done(await self._service.answered_listing()):
+                    return
+                if lost or not errand.attended:
+                    raise
+                lost = True
+            else:
+                return
+
+    async def _replicate(self, image_id: str, region: str, name: str, move: bool, errand: Errand) -> str:
+        async with self._images[image_id]:
+            errand.begin()
+            image = self._visible(image_id)
+            self._check_replicable(image, region)
+            known = self._details.known(image_id) or await self._details.fetch(image_id)
+            if move and None in (known.size_bytes, known.checksum):
+                raise NotSupported(
+                    f"Image {image_id} has no size or checksum by which a replica could be checked: copy it, and"
+                    " delete it yourself."
+                )
+            listed = self._service.listed(image_id) or image
+            wanted = Creation(
+                region,
+                name,
+                self._around.wall_ns(),
+                first_names=(listed.name, image.name),
+                source_id=image_id,
+                size_bytes=known.size_bytes,
+                checksum=known.checksum,
+                move=move,
+            )
+            request = partial(self._service.client.replicate_image, image_id, region)
+            replica_id = await self._creator.create(errand, wanted, request)
+        self._work.nudge()
+        return replica_id
+
+    async def _fetch(self, request: FetchRequest, region: str, errand: Errand) -> str:
+        errand.begin()
+        wanted = Creation(
+            region,
+            request.name,
+            self._around.wall_ns(),
+            first_names=(request.name,),
+            location=request.shown_url,
+        )
+        call = partial(
+            self._service.client.fetch_image,
+            region=region,
+            name=request.name,
+            location=request.url,
+            image_format=request.image_format,
+            virtio=request.virtio,
+        )
+        image_id = await self._creator.create(errand, wanted, call)
+        self._work.nudge()
+        return image_id
+
+    def _check_writable(self) -> None:
+        if self._around.settings.read_only:
+            raise ReadOnly("The account is mounted read-only.")
+
+    def _check_deletable(self) -> None:
+        self._check_writable()
+        if self._around.settings.no_delete:
+            raise NotPermitted("The account is mounted so that no image can be deleted or moved.")
+
+    def _check_replicable(self, image: ListedImage, region: str) -> None:
+        if image.region == region:
+            raise NotSupported(
+                f"Image {image.image_id} is in {region!a} already, and cannot be copied there."
+            )
+        if image.phase is Phase.FAILED:
+            raise ImageFailed(f"Image {image.image_id} has failed ({image.status}).")
+        if image.phase is Phase.PENDING:
+            raise ImagePending(f"Image {image.image_id} is not ready yet ({image.status or 'no status'}).")
+
+    def _shown(self, image_id: str) -> ListedImage | None:
+        return None if self._view.snapshot is None else self._view.snapshot.by_id.get(image_id)
+
+    def _visible(self, image_id: str) -> ListedImage:
+        image = self._shown(image_id)
+        if image is None:
+            raise NotFound(f"Image {image_id} is gone from the account.")
+        return image
+
+
+def _name_in(listing: Snapshot, image_id: str) -> str | None:
+    """The image's name in the listing; raises NotFound where it is not there."""
+    image = listing.by_id.get(image_id)
+    if image is None:
+        raise NotFound(f"Image {image_id} is gone from the account.")
+    return image.name

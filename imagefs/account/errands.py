@@ -1,0 +1,91 @@
+"""Changes that go on when the one who asked for them leaves.
+
+Used by :class:`imagefs.account.changes.Changes` on trio's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import trio
+
+from imagefs.account.flights import SingleFlight
+from imagefs.account.surroundings import Surroundings
+from imagefs.errors import AnswerLost, Busy, ImagefsError, Unreachable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Errand:
+    """One change under way in a task of its own, as that task and the one who waits for it see it."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.attended = True
+        self._begun = False
+        self._committed = False
+
+    def begin(self) -> None:
+        """Nothing else is being done with the image any more."""
+        self._begun = True
+
+    def commit(self) -> None:
+        """From here on the service may be asked, so the errand is seen to its end, whoever leaves."""
+        self._committed = True
+
+    def leave(self) -> None:
+        """Nobody waits any more: what was not committed is dropped."""
+        self.attended = False
+        if not self._committed:
+            self.scope.cancel()
+
+    def overdue(self, subject: str, deadline_s: float) -> ImagefsError:
+        """The error for one who has waited long enough."""
+        if self._committed:
+            return AnswerLost(
+                f"{subject}: not settled within {deadline_s:g} s; what became of it is found out in the background"
+            )
+        if self._begun:
+            return Unreachable(f"{subject}: nothing was done, as the service took more than {deadline_s:g} s")
+        return Busy(f"{subject}: nothing was done, as another change of the image has not ended yet")
+
+
+class Errands:
+    """Runs errands; each caller waits for its own, within the deadline for changes."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._deadline_s = around.settings.change_deadline_s
+        self._flights: SingleFlight[Any] = SingleFlight(around.start)
+
+    async def run(self, subject: str, work: Callable[[Errand], Awaitable[T]]) -> T:
+        """What *work* gives. Cancelled, or past the deadline, it goes on only once it was committed.
+
+        Raises what *work* raises, and AnswerLost, Unreachable or Busy past the deadline.
+        """
+        errand = Errand()
+
+        async def go() -> T:
+            with errand.scope:
+                try:
+                    return await work(errand)
+                except ImagefsError as error:
+                    if not errand.attended:
+                        log.warning("A change that nobody waits for any more has failed: %s", error)
+                    raise
+                except Exception:
+                    if not errand.attended:
+                        log.exception("%s: failed by a bug.", subject)
+                    raise
+            raise Unreachable(f"{subject}: given up before the service was asked")
+
+        try:
+            with trio.move_on_after(self._deadline_s):
+                answer: T = await self._flights.join(errand, go)
+                return answer
+        finally:
+            errand.leave()
+        raise errand.overdue(subject, self._deadline_s)

@@ -1,0 +1,177 @@
+"""The last steps of what is pending: names, checks, deletions that had to wait.
+
+Used by :class:`imagefs.account.pending.PendingWork` on trio's thread, which calls each method with the lock of
+the image, again and again until the journal holds no such entry any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from imagefs.account.details import DetailsCache
+from imagefs.account.journal import Entry, Journal
+from imagefs.account.service import Service
+from imagefs.account.surroundings import Surroundings
+from imagefs.account.view import REQUESTED_STATUS, View
+from imagefs.core.intents import Creation, Deletion, Intent, Remark
+from imagefs.core.models import ImageDetails, ListedImage, Phase
+from imagefs.errors import Refused, RefusedUnknownImage
+
+log = logging.getLogger(__name__)
+
+
+class Finisher:
+    """Brings pending images a step further. Every method raises ServiceError where it is to be tried again."""
+
+    def __init__(
+        self,
+        service: Service,
+        details: DetailsCache,
+        journal: Journal,
+        view: View,
+        around: Surroundings,
+    ) -> None:
+        self._service = service
+        self._details = details
+        self._journal = journal
+        self._view = view
+        self._around = around
+
+    async def advance_creation(self, entry: Entry[Creation]) -> None:
+        """Name a new image as soon as the service lets it; once it is active, check it."""
+        image_id = entry.intent.image_id
+        assert image_id is not None, "only images whose id is known are advanced"
+        image = self._service.listed(image_id)
+        if image is None:
+            await self._give_name(entry.intent, promised_image(entry.intent, image_id))
+            overdue = self._service.listed_at > entry.since + self._around.settings.settle_s
+            if overdue and await self._service.is_gone(image_id):
+                await self._fail(entry, f"Image {image_id} vanished before it was active")
+            return
+        refusal = await self._give_name(entry.intent, image)
+        if image.phase is Phase.FAILED:
+            await self._fail(entry, f"The service could not make image {image_id} ({image.status})")
+        elif image.phase is Phase.ACTIVE:
+            await self._check(entry, image, refusal)
+
+    async def _give_name(self, wanted: Creation, image: ListedImage) -> Refused | None:
+        """Rename the image where its name is not the one wanted yet; the refusal, where it was refused."""
+        if self._view.account_name(image) == wanted.name:
+            return None
+        try:
+            await self._service.call(partial(self._service.client.rename_image, image.image_id, wanted.name))
+        except Refused as refusal:
+            return refusal
+        self._view.note_renamed(image, wanted.name)
+        return None
+
+    async def _check(self, entry: Entry[Creation], image: ListedImage, refusal: Refused | None) -> None:
+        """Settle an active image: it is finished, or it is not what it should be.
+
+        *refusal* is why it cannot be given its name, which is then left as it is.
+        """
+        wanted = entry.intent
+        details = await self._details.fetch(image.image_id)
+        if details.phase is not Phase.ACTIVE:
+            return
+        if wanted.source_id is not None and not _is_replica(details, wanted):
+            text = f"Image {image.image_id} has another size or checksum than its source {wanted.source_id}"
+            await self._fail(entry, text)
+            return
+        leaving: list[Intent] = []
+        if wanted.move and wanted.source_id is not None:
+            going = Deletion(wanted.source_id, image.image_id, wanted.size_bytes, wanted.checksum)
+            leaving.append(going)
+        error = None
+        if refusal is not None:
+            error = f"It could not be renamed to {wanted.name!a}: {refusal}"
+            log.warning("Image %s keeps its name. %s", image.image_id, error)
+        if error is not None or wanted.location is not None:
+            leaving.append(Remark((image.image_id,), error=error, location=wanted.location))
+        await self._journal.settle(entry, leaving=leaving)
+
+    async def _fail(self, entry: Entry[Creation], text: str) -> None:
+        """Give an image up. Its source stays, although it may have been deleted in the meantime."""
+        failed = entry.intent
+        assert failed.image_id is not None, "only an image whose id is known can fail"
+        log.warning("%s.", text)
+        ended: list[Entry[Creation] | Entry[Deletion]] = [entry]
+        remarks = [Remark((failed.image_id,), error=f"{text}.", failed=True, location=failed.location)]
+        if failed.source_id is not None:
+            deletion = self._journal.deletion_of(failed.source_id)
+            if deletion is not None:
+                ended.append(deletion)
+            if failed.move or deletion is not None:
+                log.warning("Image %s is not deleted, as its replica failed.", failed.source_id)
+                kept = f"It was not deleted, as its replica failed: {text}."
+                remarks.append(Remark((failed.source_id,), error=kept))
+        await self._journal.settle(*ended, leaving=remarks)
+
+    async def advance_deletion(self, entry: Entry[Deletion]) -> None:
+        """Delete an image that shall go, unless something still needs it or the service does not let it yet."""
+        going = entry.intent
+        image = self._service.listed(going.image_id)
+        if self._journal.replicas_of(going.image_id) or self._journal.creation_of(going.image_id):
+            return
+        if image is None:
+            if await self._service.is_gone(going.image_id):
+                await self._journal.settle(entry)
+            return
+        if going.replica_id is not None and not await self._is_replaced(going):
+            await self._keep(entry, "its replica is not what it was, or it has changed itself")
+            return
+        try:
+            await self._service.call(partial(self._service.client.delete_image, going.image_id))
+        except RefusedUnknownImage:
+            log.debug("Image %s was gone already.", going.image_id)
+        except Refused as refusal:
+            if not is_for_now(refusal, image):
+                await self._keep(entry, str(refusal))
+            return
+        self._view.note_deleted(going.image_id)
+        await self._journal.settle(entry)
+
+    async def _is_replaced(self, going: Deletion) -> bool:
+        """Whether the source of a move and its replica both have the content that was moved."""
+        for image_id in (going.replica_id, going.image_id):
+            assert image_id is not None, "the end of a move has a replica"
+            try:
+                details = await self._service.details(image_id)
+            except RefusedUnknownImage:
+                return False
+            content = (details.size_bytes, details.checksum)
+            if details.phase is not Phase.ACTIVE or content != (going.size_bytes, going.checksum):
+                return False
+        return True
+
+    async def _keep(self, entry: Entry[Deletion], reason: str) -> None:
+        """Show an image again that cannot be deleted."""
+        image_id = entry.intent.image_id
+        log.warning("Image %s is not deleted: %s", image_id, reason)
+        remark = Remark((image_id,), error=f"It was not deleted: {reason}")
+        await self._journal.settle(entry, leaving=[remark])
+
+
+def promised_image(wanted: Creation, image_id: str) -> ListedImage:
+    """What the service will most likely list for a new image of which it has told the id only."""
+    return ListedImage(image_id, wanted.first_names[0], wanted.region, REQUESTED_STATUS)
+
+
+def is_for_now(refusal: Refused, image: ListedImage) -> bool:
+    """Whether a change of *image* may be accepted once it is no longer pending.
+
+    A refusal that names a reason of its own, such as a permission, stands.
+    """
+    return image.phase is Phase.PENDING and type(refusal) is Refused
+
+
+def _is_replica(details: ImageDetails, wanted: Creation) -> bool:
+    """Whether *details* are those of a replica of the source of *wanted*.
+
+    A copy is judged by what is known of both; a move is not begun without size and checksum.
+    """
+    if details.image_id == wanted.source_id or details.region != wanted.region:
+        return False
+    pairs = ((details.size_bytes, wanted.size_bytes), (details.checksum, wanted.checksum))
+    return all(mine == theirs or (not wanted.move and None in (mine, theirs)) for mine, theirs in pairs)

@@ -1,0 +1,78 @@
+"""The service as the account's changes see it: calls in worker threads, and looks at what is there.
+
+Used on trio's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from imagefs.account.backoff import growing_pauses
+from imagefs.account.listing import ListingCache
+from imagefs.account.protocols import AccountClient
+from imagefs.account.snapshot import Snapshot
+from imagefs.account.surroundings import Surroundings
+from imagefs.core.models import ImageDetails, ListedImage
+from imagefs.errors import RefusedUnknownImage, ServiceError
+
+T = TypeVar("T")
+
+
+class Service:
+    """Calls that are never repeated here, and listings that were asked for after the question arose."""
+
+    def __init__(self, client: AccountClient, listing: ListingCache, around: Surroundings) -> None:
+        self.client = client
+        self._listing = listing
+        self._around = around
+        self._threads = trio.CapacityLimiter(around.settings.changes_parallel)
+
+    @property
+    def listed_at(self) -> float:
+        """When the service was asked for the last listing, on the account's clock."""
+        return self._listing.snapshot_asked_at
+
+    def listed(self, image_id: str) -> ListedImage | None:
+        """The image as the service listed it last, without this mount's own changes."""
+        return None if self._listing.snapshot is None else self._listing.snapshot.by_id.get(image_id)
+
+    async def call(self, change: Callable[..., T]) -> T:
+        """What *change*, a method of the client with its arguments, answers; raises ServiceError.
+
+        One who is cancelled leaves it to its thread: the service may carry it out all the same.
+        """
+        timed = partial(change, deadline_s=self._around.settings.change_call_s)
+        return await self._around.run_sync(timed, limiter=self._threads, abandon_on_cancel=True)
+
+    async def listing(self) -> Snapshot:
+        """What the service lists now, without this mount's own changes; raises ServiceError."""
+        return await self._listing.refresh()
+
+    async def answered_listing(self) -> Snapshot:
+        """The same, asked for again and again until the service answers."""
+        settings = self._around.settings
+        for pause_s in growing_pauses(settings.poll_first_s, settings.poll_max_s, self._around.random):
+            with suppress(ServiceError):
+                return await self._listing.refresh()
+            await trio.sleep(pause_s)
+        raise AssertionError("the pauses have no end")
+
+    async def details(self, image_id: str) -> ImageDetails:
+        """An image's details from the service, whatever is known of it; raises ServiceError."""
+        return await self.call(partial(self.client.image_details, image_id))
+
+    async def is_gone(self, image_id: str) -> bool:
+        """Whether the service itself says that it does not know the image; raises other ServiceErrors.
+
+        A listing alone may be cut, and an image missing from it still be there.
+        """
+        try:
+            await self.details(image_id)
+        except RefusedUnknownImage:
+            return True
+        return False

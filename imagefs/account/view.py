@@ -1,0 +1,125 @@
+"""What is shown of the account: the service's listing, with what this mount has done to it since.
+
+Used by :class:`imagefs.account.Account` and its changes on trio's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from imagefs.account.journal import Journal
+from imagefs.account.listing import ListingCache
+from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
+from imagefs.account.surroundings import Surroundings
+from imagefs.core.models import ListedImage
+
+REQUESTED_STATUS = "queued"
+"""The status of an image that the service has promised but not listed yet; one of its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Renamed:
+    """A rename that the service has answered, and when; ``before`` are the names that it put an end to."""
+
+    before: frozenset[str]
+    name: str
+    at: float
+
+
+class View:
+    """The images as this mount left them.
+
+    A listing that was asked for before the answer to a change does not undo it; one that was asked for later,
+    but shows what was before, is believed once the service had time to settle. After that its word counts.
+    """
+
+    def __init__(
+        self,
+        listing: ListingCache,
+        journal: Journal,
+        around: Surroundings,
+        publish: Callable[[Snapshot, Snapshot], None],
+    ) -> None:
+        """*publish* is told of each new snapshot, as (the one before, the new one)."""
+        self.snapshot: Snapshot | None = None
+        self._listing = listing
+        self._journal = journal
+        self._around = around
+        self._publish = publish
+        self._renamed: dict[str, _Renamed] = {}
+        self._deleted_at: dict[str, float] = {}
+
+    def note_renamed(self, image: ListedImage, name: str) -> None:
+        """The service has just renamed the image, which was listed as *image*."""
+        before = {image.name}
+        if (earlier := self._renamed.get(image.image_id)) is not None:
+            before |= earlier.before | {earlier.name}
+        self._renamed[image.image_id] = _Renamed(frozenset(before - {name}), name, self._around.clock())
+        self.update()
+
+    def note_deleted(self, image_id: str) -> None:
+        """The service has just deleted the image, or does not know it."""
+        self._deleted_at[image_id] = self._around.clock()
+        self.update()
+
+    def account_name(self, image: ListedImage) -> str:
+        """The name that the image listed as *image* has in the account, as far as this mount knows."""
+        renamed = self._renamed.get(image.image_id)
+        return image.name if renamed is None else renamed.name
+
+    def update(self) -> None:
+        """Show what the listing and the journal say now."""
+        listed = self._listing.snapshot
+        if listed is None:
+            return
+        self._forget_settled(listed)
+        old = self.snapshot or NOTHING_LISTED
+        new = self._changed(listed, old)
+        if new is not old:
+            self.snapshot = new
+            self._publish(old, new)
+
+    def _changed(self, listed: Snapshot, old: Snapshot) -> Snapshot:
+        """*listed* with all changes; *listed* itself where there are none."""
+        hidden = self._hidden()
+        names = {image_id: renamed.name for image_id, renamed in self._renamed.items()}
+        promised = []
+        for creation in (entry.intent for entry in self._journal.creations):
+            if creation.image_id is not None:
+                names[creation.image_id] = creation.name
+                row = ListedImage(creation.image_id, creation.name, creation.region, REQUESTED_STATUS)
+                promised.append(row)
+        if not hidden and not names:
+            return listed
+        rows = [_named(image, names) for image in listed.images if image.image_id not in hidden]
+        rows += [row for row in promised if row.image_id not in listed.by_id and row.image_id not in hidden]
+        return old.successor(tuple(rows), listed.fetched_ns, listed.problems)
+
+    def _hidden(self) -> frozenset[str]:
+        """The images that are gone, or shall go; where nothing may be deleted, they are shown."""
+        going = [entry.intent.image_id for entry in self._journal.deletions]
+        for creation in (entry.intent for entry in self._journal.creations):
+            if creation.move and creation.image_id is not None and creation.source_id is not None:
+                going.append(creation.source_id)
+        if self._around.settings.no_delete:
+            going = []
+        return frozenset(going) | self._deleted_at.keys()
+
+    def _forget_settled(self, listed: Snapshot) -> None:
+        """Drop the changes that the listing shows as well, or has not shown for too long."""
+        asked_at = self._listing.snapshot_asked_at
+        settle_s = self._around.settings.settle_s
+        for image_id, renamed in tuple(self._renamed.items()):
+            image = listed.by_id.get(image_id)
+            unchanged = image is None or image.name in renamed.before
+            if asked_at > renamed.at and not (unchanged and asked_at <= renamed.at + settle_s):
+                del self._renamed[image_id]
+        for image_id, at in tuple(self._deleted_at.items()):
+            if asked_at > at and not (image_id in listed.by_id and asked_at <= at + settle_s):
+                del self._deleted_at[image_id]
+
+
+def _named(image: ListedImage, names: dict[str, str]) -> ListedImage:
+    name = names.get(image.image_id, image.name)
+    return image if name == image.name else replace(image, name=name)

@@ -1,0 +1,395 @@
+"""Moves between regions and deletions that wait: nothing goes before its replica is there and right."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import pytest
+import trio
+from account_changing import AWAY, DROPPED, LOST, ChangingService
+from account_fakes import CHECKSUM, Stage, image, play
+
+from imagefs.account import Account, AccountSettings
+from imagefs.core.intents import Creation, Deletion, Remark, dump_intent
+from imagefs.errors import AnswerLost, ImageFailed, NotFound, Refused, RefusedPermission, Unreachable
+
+
+def stage_of(
+    *rows: object, fates: tuple[object, ...] = (), **options: object
+) -> tuple[Stage, ChangingService]:
+    """A stage with a service of these images."""
+    service = ChangingService(list(rows), fates=deque(fates), **options)
+    return Stage(service), service
+
+
+def names(account: Account) -> list[tuple[str, str]]:
+    """(region, name) of what is shown."""
+    assert account.snapshot is not None
+    return sorted((one.region, one.name) for one in account.snapshot.images)
+
+
+@pytest.mark.parametrize("pending_changes", [True, False])
+def test_a_moved_image_is_deleted_when_its_replica_is_right(pending_changes: bool) -> None:
+    """To the person it has moved at once; in the account it is there twice until the end."""
+    stage, service = stage_of(image("1", "a"), pending_changes=pending_changes)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "b")
+            assert names(account) == [("montreal", "b")]
+            await trio.sleep(50)
+            assert len(service.rows) == 2
+            await account.refresh()
+            assert names(account) == [("montreal", "b")]
+            await account.wait_active(new)
+            await trio.sleep(10)
+            assert service.names() == [("montreal", "b")]
+            assert names(account) == [("montreal", "b")]
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+@pytest.mark.parametrize("kind", ["killed", "error", "unlike", "vanished", "another size"])
+def test_a_move_whose_replica_fails_is_rolled_back(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The source shows again, the replica shows its error, and both say why, over a remount too."""
+    stage, service = stage_of(image("1", "a"))
+    if kind == "unlike":
+        service.unlike.add("100")
+    elif kind in ("killed", "error"):
+        service.ends["100"] = kind
+    errors: list[str] = []
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "b")
+            if kind == "vanished":
+                await trio.sleep(30)
+                service.rows = [row for row in service.rows if row.image_id == "1"]
+            if kind == "another size":
+                details = service.image_details("1")
+                service.details["1"], service.details[new] = details, details
+                service.details[new] = type(details)(new, "b", "montreal", "active", 7, details.checksum, 0)
+            with pytest.raises(ImageFailed):
+                await account.wait_active(new)
+            assert ("toronto", "a") in names(account)
+            assert "not deleted" in (account.error_of("1") or "")
+            if kind != "vanished":
+                assert ("montreal", "b") in names(account)
+                assert account.error_of(new)
+                await account.details("1")
+                errors.extend(filter(None, (account.error_of("1"), account.error_of(new))))
+            await trio.sleep(1000)
+            assert not [call for call in service.changes if call[0] == "delete"]
+
+    async def next_mount() -> None:
+        async with Stage(service, stage.index).account() as account:
+            await account.refresh()
+            assert errors == list(filter(None, (account.error_of("1"), account.error_of("100"))))
+
+    play(scene)
+    assert "Image 1 is not deleted" in caplog.text
+    if kind != "vanished":
+        play(next_mount)
+
+
+def test_a_source_that_cannot_be_deleted_is_shown_again() -> None:
+    """A public template, for instance; its replica stays as well."""
+    stage, service = stage_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "a")
+            service.fates = deque([RefusedPermission("a public template")])
+            await account.wait_active(new)
+            await trio.sleep(10)
+            assert names(account) == [("montreal", "a"), ("toronto", "a")]
+            assert "public template" in (account.error_of("1") or "")
+            assert stage.index.intents.keys()
+
+    play(scene)
+
+
+def test_a_source_that_has_changed_stays() -> None:
+    """What was copied is not what would be deleted."""
+    stage, service = stage_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "a")
+            service.unlike.add("1")
+            await account.wait_active(new)
+            await trio.sleep(100)
+            assert names(account) == [("montreal", "a"), ("toronto", "a")]
+
+    play(scene)
+
+
+def test_an_image_is_moved_to_one_region_only() -> None:
+    """Of two moves at once the second finds nothing to move."""
+    stage, service = stage_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with stage.account() as account, trio.open_nursery() as nursery:
+            await account.images()
+            nursery.start_soon(account.move, "1", "montreal", "a")
+            await trio.sleep(0.01)
+            with pytest.raises(NotFound):
+                await account.move("1", "roubaix", "a")
+            await trio.sleep(200)
+            assert service.names() == [("montreal", "a")]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("ends", ["active", "killed"])
+def test_a_source_deleted_while_its_replica_is_pending(ends: str) -> None:
+    """``cp a b; rm a``: hidden at once, deleted when the replica is right, and shown again where it fails."""
+    stage, service = stage_of(image("1", "a"))
+    service.ends["100"] = ends
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await account.replicate("1", "montreal", "b")
+            await account.delete("1")
+            assert names(account) == [("montreal", "b")]
+            assert ("toronto", "a") in service.names()
+            await trio.sleep(200)
+            left = [("montreal", "b")] if ends == "active" else [("montreal", "b"), ("toronto", "a")]
+            assert service.names() == left
+            assert names(account) == left
+
+    play(scene)
+
+
+def test_a_source_waits_for_all_of_its_replicas() -> None:
+    """Copied to one region and moved to the other: it goes after the slower of the two."""
+    stage, service = stage_of(image("1", "a"), saving_s=300)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await account.replicate("1", "roubaix", "a")
+            service.saving_s = 20
+            await account.move("1", "montreal", "a")
+            await trio.sleep(100)
+            assert names(account) == [("montreal", "a"), ("roubaix", "a")]
+            assert ("toronto", "a") in service.names()
+            await trio.sleep(300)
+            assert service.names() == [("montreal", "a"), ("roubaix", "a")]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("pending_changes", [True, False])
+def test_a_pending_replica_can_be_removed(pending_changes: bool) -> None:
+    """At once, or as soon as the service lets it; its source stays as it is."""
+    stage, service = stage_of(image("1", "a"), pending_changes=pending_changes)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            new = await account.replicate("1", "montreal", "b")
+            await account.delete(new)
+            assert names(account) == [("toronto", "a")]
+            with pytest.raises(NotFound):
+                await account.wait_active(new)
+            await trio.sleep(200)
+            assert service.names() == [("toronto", "a")]
+            assert names(account) == [("toronto", "a")]
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+def test_removing_a_pending_replica_undoes_its_move() -> None:
+    """``mv a b; rm b`` before the replica is active: what is left is the source."""
+    stage, service = stage_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "b")
+            await account.delete(new)
+            assert names(account) == [("toronto", "a")]
+            await trio.sleep(200)
+            assert service.names() == [("toronto", "a")]
+
+    play(scene)
+
+
+def test_a_pending_image_of_others_is_deleted_when_it_can_be() -> None:
+    """An upload by other means, removed before it was active."""
+    stage, service = stage_of(image("1", status="queued"), image("2"), pending_changes=False)
+    service.ready_at["1"] = 100
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await account.delete("1")
+            assert names(account) == [("toronto", "image 2")]
+            await trio.sleep(150)
+            assert [row.image_id for row in service.rows] == ["2"]
+
+    play(scene)
+
+
+def test_a_lost_answer_at_the_end_of_a_move_is_settled_by_the_listing() -> None:
+    """The source is gone, or is deleted once more."""
+    for fate in (LOST, DROPPED, AWAY):
+        stage, service = stage_of(image("1", "a"))
+
+        async def scene(stage: Stage = stage, service: ChangingService = service, fate: str = fate) -> None:
+            async with stage.account() as account:
+                await account.images()
+                new = await account.move("1", "montreal", "a")
+                service.fates = deque([fate])
+                await account.wait_active(new)
+                await trio.sleep(200)
+                assert service.names() == [("montreal", "a")]
+                assert stage.index.intents == {}
+
+        play(scene)
+
+
+def test_an_outage_in_the_middle_only_delays() -> None:
+    """An hour without the service: the source stays hidden, and the move is finished afterwards."""
+    stage, service = stage_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await account.move("1", "montreal", "b")
+            service.listing_failure = service.details_failure = Unreachable("away")
+            await trio.sleep(3600)
+            assert names(account) == [("montreal", "b")]
+            service.listing_failure = service.details_failure = None
+            await trio.sleep(200)
+            assert service.names() == [("montreal", "b")]
+
+    play(scene)
+
+
+ASKED = Creation("montreal", "b", 0, ("a",), "1", 1000, CHECKSUM, move=True)
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_a_request_interrupted_by_a_crash(carried_out: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The next mount finishes it where the service has begun with it, and else lets it be."""
+    stage, service = stage_of(image("1", "a"))
+    stage.index.intents[7] = dump_intent(ASKED)
+    if carried_out:
+        service.rows.append(image("2", "a", "montreal", "queued"))
+        service.ready_at["2"] = 60
+    service.listing_failure = Unreachable("away")
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await trio.sleep(100)
+            service.listing_failure = None
+            await trio.sleep(200)
+            assert service.names() == ([("montreal", "b")] if carried_out else [("toronto", "a")])
+            assert names(account) == service.names()
+            assert stage.index.intents == {}
+            assert not [call for call in service.changes if call[0] == "replicate"]
+
+    play(scene)
+    assert carried_out or "was interrupted" in caplog.text
+
+
+def test_a_request_of_a_crashed_mount_never_claims_another_ones_image() -> None:
+    """Two requests are open, and the only new image is known to be the second one's."""
+    stage, service = stage_of(image("1", "a"), image("2", "a", "montreal", "queued"), pending_changes=False)
+    stage.index.intents[1] = dump_intent(ASKED)
+    stage.index.intents[2] = dump_intent(replace(ASKED, move=False, name="c", image_id="2"))
+    service.ready_at["2"] = 60
+
+    async def scene() -> None:
+        async with stage.account():
+            await trio.sleep(200)
+            assert service.names() == [("montreal", "c"), ("toronto", "a")]
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+def test_an_unfinished_deletion_waits_where_nothing_may_be_deleted() -> None:
+    """A mount without deletions shows the image; the next one with them deletes it."""
+    stage, service = stage_of(image("1", "a"))
+    stage.index.intents[1] = dump_intent(Deletion("1"))
+
+    async def scene() -> None:
+        for settings in (AccountSettings(no_delete=True), AccountSettings(read_only=True)):
+            async with Stage(service, stage.index, settings).account() as account:
+                await account.refresh()
+                await trio.sleep(100)
+                assert names(account) == [("toronto", "a")]
+        assert service.changes == []
+        async with stage.account() as account:
+            await trio.sleep(100)
+            assert service.rows == []
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+def test_a_read_only_mount_shows_what_is_remembered_and_finishes_nothing() -> None:
+    """Errors and origins are shown; the rest of the journal is left as it is."""
+    stage, service = stage_of(image("1", "a"), image("2", "a", "montreal", "killed"))
+    stage.index.intents[1] = dump_intent(
+        Remark(("2",), error="It failed.", failed=True, location="http://h/x")
+    )
+    stage.index.intents[2] = dump_intent(ASKED)
+    stage.settings = AccountSettings(read_only=True)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await trio.sleep(100)
+            assert (account.error_of("2"), account.location_of("2")) == ("It failed.", "http://h/x")
+
+    play(scene)
+    assert service.changes == []
+    assert list(stage.index.intents) == [1, 2]
+
+
+def test_a_replica_id_that_is_not_new_is_not_believed() -> None:
+    """A service that answers with the source's own id must not get the source deleted."""
+
+    class Confused(ChangingService):
+        def _replicate(self, image_id: str, region: str) -> str:
+            return image_id
+
+    stage = Stage(service := Confused([image("1", "a")]))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            with pytest.raises(AnswerLost, match="not new"):
+                await account.move("1", "montreal", "b")
+            await trio.sleep(100)
+            assert names(account) == [("toronto", "a")]
+            assert service.rows == [image("1", "a")]
+
+    play(scene)
+
+
+def test_a_refusal_without_a_reason_stands_for_an_active_image() -> None:
+    """Only a pending one is tried again."""
+    stage, _service = stage_of(image("1", "a"), fates=(Refused("no"),))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            with pytest.raises(Refused):
+                await account.delete("1")
+            assert names(account) == [("toronto", "a")]
+            assert stage.index.intents == {}
+
+    play(scene)
