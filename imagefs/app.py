@@ -32,6 +32,9 @@ from imagefs.fuse.requests import Requests
 from imagefs.fuse.session import MountOptions, Session
 from imagefs.store.directory import CacheDirectory
 from imagefs.vfs.attributes import Ownership
+from imagefs.vfs.control import ControlFiles
+from imagefs.vfs.drafts import Drafts
+from imagefs.vfs.files import Files
 from imagefs.vfs.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -148,15 +151,24 @@ async def _serve_tree(
         )
     )
     async with trio.open_nursery() as nursery:
-        library = Library(cache, _service(client, account, nursery))
-        ownership = Ownership(
-            config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()
+        service = _service(client, account, nursery)
+        library = Library(cache, service)
+        controls = ControlFiles(account, time.time_ns)
+        drafts = Drafts(
+            account,
+            cache.spool,
+            service.disk_threads,
+            nursery.start_soon,
+            vanished=lambda draft: tree.draft_vanished(draft),  # noqa: PLW0108  # made below
         )
         tree = Tree(
             account,
-            library,
-            ownership,
+            Files(account, library, drafts, controls),
+            drafts,
+            controls,
+            Ownership(config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()),
             names_ttl_s=AccountSettings().pending_ttl_s,
+            wall_ns=time.time_ns,
             forget_name=session.forget_name,
         )
         operations = Operations(

@@ -133,12 +133,14 @@ class Finisher:
         await self._journal.settle(entry)
 
     async def _is_replaced(self, going: Deletion) -> bool:
-        """Whether the source of a move and its replica both have the content that was moved."""
+        """Whether the source of a move, unless it is gone already, and its replica have the content that was moved."""
         for image_id in (going.replica_id, going.image_id):
             assert image_id is not None, "the end of a move has a replica"
             try:
                 details = await self._service.details(image_id)
             except RefusedUnknownImage:
+                if image_id == going.image_id:
+                    continue
                 return False
             content = (details.size_bytes, details.checksum)
             if details.phase is not Phase.ACTIVE or content != (going.size_bytes, going.checksum):

@@ -18,9 +18,11 @@ from typing import Final
 
 import click
 
-from imagefs.cli.demo_tour import run_tour
+from imagefs.cli.demo_source import serving
+from imagefs.cli.demo_tour import run_tour, tour
 from imagefs.cli.stop_request import StopRequest
 from imagefs.emulator.service import Emulator, EmulatorError
+from imagefs.emulator.switches import Switches
 from imagefs.errors import SetupError
 from imagefs.fuse.mountpoint import prepare_mountpoint, unmount
 from imagefs.fuse.mounts import FILESYSTEM_TYPE, mount_at
@@ -28,6 +30,12 @@ from imagefs.fuse.mounts import FILESYSTEM_TYPE, mount_at
 MOUNT_LIMIT_S: Final = 60.0
 UNMOUNT_LIMIT_S: Final = 20.0
 """More than a mount takes to bring its cache to rest."""
+
+SAVING_S: Final = 1.5
+"""How long the service takes for a replica: long enough to be seen pending, short enough to be waited for."""
+
+FETCHED: Final = "tools.iso"
+"""An image that is not in the account, for the service to download."""
 
 
 @click.command("demo")
@@ -55,11 +63,14 @@ def demo_command(context: click.Context, mountpoint: Path | None, once: bool, da
         prepare_mountpoint(mountpoint)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagefs-demo-")))
         emulator = stack.enter_context(_emulator(data_dir or scratch / "account"))
-        _build_account(emulator, stop)
+        source = scratch / "source"
+        source.mkdir()
+        _make_images(emulator, source / FETCHED, stop)
+        source_url = stack.enter_context(serving(source))
         mount = stack.enter_context(_mounted(mountpoint, emulator, scratch, stop))
         click.echo(f"The service: {emulator.api_url} (an emulator, here for as long as the demo)")
         click.echo(f"Mounted on:  {mountpoint}")
-        went_well = run_tour(mountpoint, emulator.ledger, stop)
+        went_well = run_tour(tour(f"{source_url}/{FETCHED}"), mountpoint, emulator.ledger, stop)
         if stop.requested:
             raise click.Abort
         if stays:
@@ -71,7 +82,7 @@ def demo_command(context: click.Context, mountpoint: Path | None, once: bool, da
 @contextmanager
 def _emulator(data_dir: Path) -> Iterator[Emulator]:
     try:
-        emulator = Emulator(data_dir)
+        emulator = Emulator(data_dir, switches=Switches(saving_s=SAVING_S))
         emulator.start()
     except EmulatorError as error:
         raise SetupError(str(error)) from error
@@ -81,7 +92,7 @@ def _emulator(data_dir: Path) -> Iterator[Emulator]:
         emulator.close()
 
 
-def _build_account(emulator: Emulator, stop: StopRequest) -> None:
+def _make_images(emulator: Emulator, fetched: Path, stop: StopRequest) -> None:
     try:
         from imagefs.emulator import demo_account  # noqa: PLC0415  # needs pycdlib, which is an extra
     except ImportError as error:
@@ -90,6 +101,7 @@ def _build_account(emulator: Emulator, stop: StopRequest) -> None:
     started_s = time.monotonic()
     try:
         demo_account.build(emulator)
+        demo_account.write_fetchable(fetched)
     except (OSError, CalledProcessError) as error:
         click.echo()
         if stop.requested:  # Ctrl-C ends the programs that make the images, too

@@ -11,9 +11,12 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, Popen, TimeoutExpired
+from threading import Event, Thread
 from typing import Final
 
 import click
@@ -22,9 +25,10 @@ from imagefs.cli.stop_request import StopRequest
 from imagefs.emulator.ledger import Ledger
 
 STEP_LIMIT_S: Final = 60.0
-"""No command of the tour takes a second; one that hangs is ended, so that the demo never does."""
+"""No command of the tour takes more than some seconds; one that hangs is ended, so that the demo never does."""
 
 KILL_LIMIT_S: Final = 5.0
+DOT_S: Final = 0.5
 SETTLE_S: Final = 2.0
 """How long calls that go on after a command are waited for, so that they count for it."""
 
@@ -33,16 +37,19 @@ SETTLE_S: Final = 2.0
 class Step:
     """One command line for sh(1), run in the mounted tree, and what to look at in its output.
 
-    ``tool`` is the program that it needs, ``status`` the exit status that it should have.
+    ``tool`` is the program that it needs, ``status`` the exit status that it should have. ``waits`` is for what takes
+    seconds and prints nothing. ``then`` is a call of the service that the mount makes some time after the command.
     """
 
     about: str
     command: str
     tool: str
     status: int = 0
+    waits: bool = False
+    then: str | None = None
 
 
-TOUR: Final = (
+READING: Final = (
     Step(
         "A directory for each region, a file for each image. Two images of one name\n"
         "carry their ids, a / in a name is %2F, and one still being saved has mode 0000.",
@@ -79,6 +86,44 @@ TOUR: Final = (
     Step("What cannot be had is an error, never a wrong byte.", "cat roubaix/being-saved.qcow2", "cat", 1),
 )
 
+CHANGING: Final = (
+    Step(
+        "A copy to another region is made by the service: none of the 256 MiB travels.\n"
+        "It is there at once, with mode 0000 until the service is done.",
+        "cp roubaix/large.img toronto/ && ls -l toronto/large.img",
+        "cp",
+    ),
+    Step("Whoever needs to wait for that can.", "sync toronto/large.img", "sync", waits=True),
+    Step("Another name within a region is a rename.", "mv toronto/large.img toronto/copy.img", "mv"),
+    Step(
+        "Another region is a move: the source is hidden at once, and deleted only when\n"
+        "its replica is there with the same size and MD5.",
+        "mv toronto/copy.img montreal/ && sync montreal/copy.img",
+        "mv",
+        waits=True,
+        then="delete",
+    ),
+    Step("To remove a file is to delete its image.", "rm montreal/copy.img", "rm"),
+)
+
+
+def _fetching(url: str) -> tuple[Step, ...]:
+    return (
+        Step(
+            "A URL that is written to a region's .fetch is downloaded by the service itself.",
+            f"echo {url} > toronto/.fetch",
+            "echo",
+        ),
+        Step("That takes its time, too.", "sync toronto/tools.iso", "sync", waits=True),
+        Step("The file tells what became of it.", "tail -n 2 toronto/.fetch", "tail"),
+        Step("Now the account is as it was.", "rm toronto/tools.iso", "rm"),
+    )
+
+
+def tour(url: str) -> tuple[Step, ...]:
+    """All steps; *url* is that of an image ``tools.iso`` that the service can download."""
+    return (*READING, *CHANGING, *_fetching(url))
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -107,8 +152,8 @@ class Tally:
         click.secho(f"[the service saw: {', '.join(parts) or 'nothing'}]", fg="cyan")
 
 
-def run_tour(mountpoint: Path, ledger: Ledger, stop: StopRequest) -> bool:
-    """Show every step whose tool is installed; tells whether all went as they should.
+def run_tour(steps: Sequence[Step], mountpoint: Path, ledger: Ledger, stop: StopRequest) -> bool:
+    """Show every one of *steps* whose tool is installed; tells whether all went as they should.
 
     Ends early, with True, where *stop* is requested.
     """
@@ -116,14 +161,15 @@ def run_tour(mountpoint: Path, ledger: Ledger, stop: StopRequest) -> bool:
     left_out: list[str] = []
     before = Tally.of(ledger)
     before.show()
-    for step in TOUR:
+    for step in steps:
         if stop.requested:
             break
         if shutil.which(step.tool) is None:
             left_out.append(step.tool)
             continue
         _show(step)
-        problem = _run(step, mountpoint, stop)
+        with _dots() if step.waits else nullcontext():
+            problem = _run(step, mountpoint, stop) or _await_call(step, before, ledger, stop)
         after = Tally.of(ledger)
         after.since(before).show()
         before = after
@@ -155,6 +201,38 @@ def _run(step: Step, mountpoint: Path, stop: StopRequest) -> str | None:
     if process.returncode != step.status:
         return f"exit status {process.returncode} instead of {step.status}"
     return None
+
+
+def _await_call(step: Step, before: Tally, ledger: Ledger, stop: StopRequest) -> str | None:
+    """Wait for the call that follows the step; what was wrong with it, or None."""
+    if step.then is None:
+        return None
+    deadline_s = time.monotonic() + STEP_LIMIT_S
+    while not stop.requested and ledger.count(step.then) <= before.calls[step.then]:
+        if time.monotonic() > deadline_s:
+            return f"the service was not asked to {step.then} within {STEP_LIMIT_S:.0f} s"
+        time.sleep(0.05)
+    return None
+
+
+@contextmanager
+def _dots() -> Iterator[None]:
+    """A line that grows while somebody waits."""
+    ended = Event()
+
+    def grow() -> None:
+        while not ended.wait(DOT_S):
+            click.echo(".", nl=False)
+
+    thread = Thread(target=grow, name="dots", daemon=True)
+    click.echo("waiting for the service ...", nl=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        click.echo()
 
 
 def _size(size_bytes: int) -> str:

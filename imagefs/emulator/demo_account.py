@@ -120,6 +120,11 @@ def build(emulator: Emulator) -> None:
     done.touch()
 
 
+def write_fetchable(path: Path) -> None:
+    """Make an image that is not in the account, for the service to download."""
+    write_iso(path, volume="TOOLS", files={"README.txt": _README + b"It was fetched.\n"})
+
+
 def _add(emulator: Emulator, wanted: _Wanted, content: Path) -> None:
     emulator.add_image(
         wanted.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
@@ -41,11 +42,23 @@ def answering(
     operation: Callable[Concatenate[A, P], Awaitable[R]],
 ) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
     """*operation*, ending by its deadline or an interrupt with a reply or an errno, whatever happens in it."""
+    return _answering(operation, DEADLINE_S)
 
+
+def answering_patiently(
+    operation: Callable[Concatenate[A, P], Awaitable[R]],
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
+    """As :func:`answering`, for what may wait for as long as the program likes: only an interrupt ends it."""
+    return _answering(operation, math.inf)
+
+
+def _answering(
+    operation: Callable[Concatenate[A, P], Awaitable[R]], deadline_s: float
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
     @functools.wraps(operation)
     async def answer(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            with self.requests.interruptible(DEADLINE_S):
+            with self.requests.interruptible(deadline_s):
                 return await operation(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise

@@ -13,9 +13,10 @@ from typing import Final
 import pyfuse3
 
 from imagefs.errors import InvalidArgument
-from imagefs.fuse.answering import answering, reply_for
+from imagefs.fuse.answering import answering, answering_patiently, reply_for
 from imagefs.fuse.requests import Requests
 from imagefs.vfs.attributes import Attributes
+from imagefs.vfs.files import OpenedFile
 from imagefs.vfs.tree import Tree
 
 MAX_READ_BYTES: Final = 1 << 20
@@ -70,9 +71,14 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """chmod(2), chown(2), utimensat(2), truncate(2)."""
         if fields.update_size:
-            self._tree.refuse_truncation(inode)
-        mtime_ns = attr.st_mtime_ns if fields.update_mtime else None
-        return _entry(await self._tree.set_times(inode, mtime_ns))
+            await self._tree.truncate(inode, attr.st_size)
+        return _entry(
+            await self._tree.set_attributes(
+                inode,
+                mode=attr.st_mode if fields.update_mode else None,
+                mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            )
+        )
 
     @answering
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -121,18 +127,17 @@ class Operations(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
         """open(2)."""
-        opened = await self._tree.open(inode, flags)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(opened.handle), keep_cache=opened.keep_cache)
+        return _file_info(await self._tree.open(inode, flags))
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """pread(2): at once where nothing has to be waited for."""
         try:
             part: bytes | memoryview | None = None
             if size <= MAX_READ_BYTES:
-                part = self._tree.read_now(fh, off, self._reply_buffer[:size])
+                part = self._tree.files.read_now(fh, off, self._reply_buffer[:size])
             if part is None:
                 with self.requests.interruptible():
-                    part = await self._tree.read(fh, off, size)
+                    part = await self._tree.files.read(fh, off, size)
         except Exception as error:
             raise reply_for("read", error) from error
         return part  # type: ignore[return-value]  # any buffer will do
@@ -152,20 +157,17 @@ class Operations(pyfuse3.Operations):
         """copy_file_range(2); comes by way of :class:`Requests`. Returns how many bytes were copied."""
         if flags:
             raise InvalidArgument("copy_file_range(2) has no flags.")
-        return await self._tree.copy_range(fh_in, offset_in, fh_out, offset_out, length)
+        return await self._tree.files.copy_range(fh_in, offset_in, fh_out, offset_out, length)
 
-    @answering
-    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
-        """close(2) of one descriptor; there is nothing to write."""
-
-    @answering
+    @answering_patiently
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
-        """fsync(2); there is nothing to write. Loop devices send it even for what is open read-only."""
+        """fsync(2): waits until a new image is active. Loop devices send it for what is only read, too."""
+        await self._tree.files.sync(fh)
 
     @answering
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """The last close(2)."""
-        self._tree.release(fh)
+        await self._tree.files.release(fh)
 
     # Extended attributes
 
@@ -209,14 +211,25 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there."""
-        raise self._tree.refusal_of_change(parent_inode)
+        opened, attributes = await self._tree.create(parent_inode, name)
+        return _file_info(opened), _entry(attributes)
+
+    @answering
+    async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
+        """pwrite(2)."""
+        return await self._tree.files.write(fh, off, buf)
+
+    @answering
+    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
+        """close(2) of one descriptor."""
+        await self._tree.files.flush(fh)
 
     @answering
     async def unlink(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """unlink(2)."""
-        raise self._tree.refusal_of_change(parent_inode)
+        await self._tree.unlink(parent_inode, name)
 
     @answering
     async def rename(
@@ -229,7 +242,19 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:
         """rename(2)."""
-        raise self._tree.refusal_of_change(parent_inode_old)
+        exchange = bool(flags & pyfuse3.RENAME_EXCHANGE)
+        await self._tree.rename(parent_inode_old, name_old, parent_inode_new, name_new, exchange=exchange)
+
+    @answering
+    async def link(
+        self,
+        inode: pyfuse3.InodeT,
+        new_parent_inode: pyfuse3.InodeT,
+        new_name: pyfuse3.FileNameT,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """link(2)."""
+        return _entry(await self._tree.link(inode, new_parent_inode, new_name))
 
     @answering
     async def mkdir(
@@ -272,16 +297,11 @@ class Operations(pyfuse3.Operations):
         """mknod(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @answering
-    async def link(
-        self,
-        inode: pyfuse3.InodeT,
-        new_parent_inode: pyfuse3.InodeT,
-        new_name: pyfuse3.FileNameT,
-        ctx: pyfuse3.RequestContext,
-    ) -> pyfuse3.EntryAttributes:
-        """link(2)."""
-        raise self._tree.refusal_of_structure(new_parent_inode)
+
+def _file_info(opened: OpenedFile) -> pyfuse3.FileInfo:
+    return pyfuse3.FileInfo(
+        fh=pyfuse3.FileHandleT(opened.handle), keep_cache=opened.keep_cache, direct_io=opened.direct
+    )
 
 
 def _entry(attributes: Attributes) -> pyfuse3.EntryAttributes:

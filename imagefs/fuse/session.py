@@ -1,4 +1,4 @@
-"""One mount: from mount(2) to unmount. On trio's thread, but for what pyfuse3 does in its notification thread.
+"""One mount: from mount(2) to unmount. On trio's thread.
 
 pyfuse3 keeps one session per process, so there is at most one :class:`Session` at a time.
 """
@@ -19,6 +19,7 @@ import trio
 
 from imagefs.errors import SetupError
 from imagefs.fuse import interpose
+from imagefs.fuse.forgetting import Forgetter
 from imagefs.fuse.mounts import absolute, mount_at
 from imagefs.fuse.operations import Operations
 
@@ -61,6 +62,7 @@ class Session:
     def __init__(self, options: MountOptions) -> None:
         self._options = options
         self._mounted = False
+        self._forgetter = Forgetter()
         logging.getLogger("pyfuse3").addFilter(_is_worth_saying)
 
     def mount(self, operations: Operations) -> None:
@@ -73,6 +75,7 @@ class Session:
                 "and fuse3 installed?)."
             ) from error
         self._mounted = True
+        self._forgetter.start()
         if not interpose.in_use():
             logger.warning(
                 "Without the addition to libfuse, which was not built when imagefs was installed, copies between "
@@ -94,14 +97,13 @@ class Session:
         """Unmount if still mounted. Requests that wait fail, and files that are open stop working."""
         if self._mounted:
             self._mounted = False
+            self._forgetter.stop()
             pyfuse3.close(unmount=True)
 
     def forget_name(self, directory: int, name: bytes) -> None:
         """Tell the kernel that *name* in *directory* may mean something else now."""
         if self._mounted:
-            pyfuse3.invalidate_entry_async(
-                pyfuse3.InodeT(directory), pyfuse3.FileNameT(name), ignore_enoent=True
-            )
+            self._forgetter.forget(directory, name)
 
     async def _await_signal(self, scope: trio.CancelScope) -> None:
         with trio.open_signal_receiver(*UNMOUNT_SIGNALS) as signals:

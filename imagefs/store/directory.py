@@ -33,6 +33,7 @@ from imagefs.store.layout import content_name, content_path
 from imagefs.store.lock import acquire_lock
 from imagefs.store.recovery import open_index, reconcile
 from imagefs.store.space import CacheUsage, Limits, Space
+from imagefs.store.spool import Spool
 
 _log = logging.getLogger(__name__)
 
@@ -173,6 +174,15 @@ class CacheDirectory:
                         stored.close_file()
                     return
             may_close = not stored.settle() or not stored.has_changes
+
+    def spool(self) -> Spool:
+        """A file without a name for bytes of unknown content, to be closed by the caller.
+
+        Raises:
+            CacheFull, CacheUnusable: it cannot be made.
+
+        """
+        return Spool(self._contents, self._space)
 
     def cached_bytes(self, key: ContentKey) -> int:
         """How many bytes of the content of *key* are in the cache."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from imagefs.core.models import ImageDetails, ListedImage, Phase
-from imagefs.vfs.nodes import Image, Region, Root
+from imagefs.vfs.drafts import DraftFile
+from imagefs.vfs.nodes import Control, Draft, Image, Region, Root
 
 SECTOR_BYTES: Final = 512
 """The unit of ``st_blocks`` (stat(3type))."""
@@ -98,6 +99,30 @@ class AttributeRules:
             links=1 if listed else 0,
             ttl_s=ATTRIBUTES_TTL_S if settled else 0.0,
             entry_ttl_s=self._names_ttl_s if settled else 0.0,
+        )
+
+    def of_control(self, node: Control, size_bytes: int) -> Attributes:
+        """A control file's."""
+        return self._attributes(
+            node.inode,
+            stat.S_IFREG | (0o444 if self._ownership.read_only else 0o644) & ~self._ownership.umask,
+            size_bytes=size_bytes,
+            mtime_ns=self._ownership.mounted_ns,
+            links=1,
+            ttl_s=0.0,
+            entry_ttl_s=self._names_ttl_s,
+        )
+
+    def of_draft(self, node: Draft, draft: DraftFile | None) -> Attributes:
+        """A draft's; None for one that has gone since it was listed."""
+        return self._attributes(
+            node.inode,
+            stat.S_IFREG | 0o644 & ~self._ownership.umask,
+            size_bytes=draft.size_bytes if draft else 0,
+            mtime_ns=(draft.mtime_ns or draft.created_ns) if draft else self._ownership.mounted_ns,
+            links=1,
+            ttl_s=0.0,
+            entry_ttl_s=0.0,
         )
 
     def _attributes(

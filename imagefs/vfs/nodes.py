@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagefs.core.inodes import ROOT_INODE, image_inode, region_inode
+from imagefs.core.inodes import ROOT_INODE, control_inode, image_inode, region_inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,31 @@ class Image:
         return image_inode(self.image_id)
 
 
-Node = Root | Region | Image
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A region's control file."""
+
+    region: str
+
+    @property
+    def inode(self) -> int:
+        """The inode number."""
+        return control_inode(self.region)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A file that was created and is not an image yet, or was not when it was created."""
+
+    number: int
+
+    @property
+    def inode(self) -> int:
+        """The inode number, good for one mount."""
+        return self.number
+
+
+Node = Root | Region | Image | Control | Draft
 
 
 class InodeTable:

@@ -17,7 +17,12 @@ _OWN_FIELDS: Final = frozenset({"id", "status", "checksum", "format", "cached", 
 
 
 def of_image(
-    image: ListedImage, details: ImageDetails | None, cached_bytes: int, error: str | None
+    image: ListedImage,
+    details: ImageDetails | None,
+    *,
+    cached_bytes: int,
+    error: str | None,
+    location: str | None,
 ) -> dict[bytes, bytes]:
     """All attributes of an image, by full name.
 
@@ -32,6 +37,8 @@ def of_image(
     own["cached"] = str(cached_bytes)
     if error is not None:
         own["error"] = error
+    if location is not None:
+        own["location"] = location
     others = {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
     attributes = {PREFIX + _bytes(encode(name)): _bytes(value) for name, value in (own | others).items()}
     return {name: value for name, value in attributes.items() if len(name) <= MAX_NAME_BYTES}

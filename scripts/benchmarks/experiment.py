@@ -26,6 +26,8 @@ class Scale:
     heads: int = 5
     listed: int = 5000
     looked_at: int = 1000
+    copied_bytes: int = 3 * 1024 * MIB
+    changes: int = 20
 
 
 QUICK: Final = Scale(
@@ -36,6 +38,8 @@ QUICK: Final = Scale(
     heads=2,
     listed=500,
     looked_at=100,
+    copied_bytes=96 * MIB,
+    changes=6,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from benchmarks.changing import COPY, DELETE, RENAME
 from benchmarks.experiment import Experiment, Scale
 from benchmarks.listing import LS, LS_L
 from benchmarks.parts import HEAD, RANDOM
@@ -12,7 +13,7 @@ from benchmarks.reading import CACHED, LIMITED, WHOLE_COLD
 from benchmarks.server import Wanted
 from benchmarks.sharing import MEMORY, SHARING
 
-ALL: Final = (WHOLE_COLD, LIMITED, CACHED, HEAD, RANDOM, LS, LS_L, SHARING, MEMORY)
+ALL: Final = (WHOLE_COLD, LIMITED, CACHED, HEAD, RANDOM, LS, LS_L, SHARING, MEMORY, COPY, RENAME, DELETE)
 
 
 def wanted_by(experiments: Iterable[Experiment], scale: Scale) -> Wanted:

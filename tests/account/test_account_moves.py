@@ -319,6 +319,23 @@ def test_a_request_of_a_crashed_mount_never_claims_another_ones_image() -> None:
     play(scene)
 
 
+def test_a_deletion_of_which_a_crash_lost_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """The listing of the earlier mount still shows the source; that it is gone is what was wanted."""
+    source, replica = image("1", "a"), image("2", "a", "montreal")
+    stage, service = stage_of(replica)
+    stage.index.save_listing((source, replica), 0)
+    stage.index.intents[7] = dump_intent(Deletion("1", "2", 1000, CHECKSUM))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await trio.sleep(100)
+            assert names(account) == service.names() == [("montreal", "a")]
+            assert stage.index.intents == {}
+
+    play(scene)
+    assert "is not deleted" not in caplog.text
+
+
 def test_an_unfinished_deletion_waits_where_nothing_may_be_deleted() -> None:
     """A mount without deletions shows the image; the next one with them deletes it."""
     stage, service = stage_of(image("1", "a"))

@@ -15,11 +15,13 @@ from typing import Final
 
 import pytest
 
-from imagefs.cli.demo_tour import TOUR
+from imagefs.cli.demo_tour import tour
 from imagefs.fuse.mounts import mounts
 
 DEMO: Final = [sys.executable, "-P", "-m", "imagefs", "demo"]
 LIMIT_S: Final = 90
+SOURCE_URL: Final = "http://127.0.0.1/tools.iso"
+"""Of the image that is fetched, without the port."""
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def costs(output: str) -> dict[str, str]:
     found, command = {}, "mount"
     for line in output.splitlines():
         if line.startswith("$ "):
-            command = line.removeprefix("$ ")
+            command = re.sub(r"http://127\.0\.0\.1:\d+/tools\.iso", SOURCE_URL, line.removeprefix("$ "))
         elif line.startswith("[the service saw: "):
             found[command] = line.removeprefix("[the service saw: ").removesuffix("]")
     return found
@@ -90,7 +92,7 @@ def test_the_tour_without_a_terminal(temporary: Path) -> None:
     assert done.stderr.endswith("cat: roubaix/being-saved.qcow2: Resource temporarily unavailable\n")
     assert "\x1b" not in done.stdout
     cost = costs(done.stdout)
-    shown = [step.command for step in TOUR if shutil.which(step.tool)]
+    shown = [step.command for step in tour(SOURCE_URL) if shutil.which(step.tool)]
     assert list(cost) == ["mount", *shown]
     assert cost["mount"] == "1 list"
     assert cost["ls -l toronto montreal roubaix"].startswith("11 details")
@@ -98,6 +100,16 @@ def test_the_tour_without_a_terminal(temporary: Path) -> None:
     assert cost["head -c 48 roubaix/large.img | od -A d -t x1"].endswith("1.0 MiB of content")
     assert cost["sha256sum toronto/rescue.iso montreal/rescue.iso"].endswith("1.3 MiB of content")
     assert "content" not in cost["sha256sum toronto/rescue.iso"]
+    assert cost["cp roubaix/large.img toronto/ && ls -l toronto/large.img"] == "1 list, 1 replicate"
+    assert "content" not in cost["sync toronto/large.img"]
+    assert cost["mv toronto/large.img toronto/copy.img"] == "1 rename"
+    moving = cost["mv toronto/copy.img montreal/ && sync montreal/copy.img"]
+    assert "1 replicate" in moving
+    assert "1 delete" in moving
+    assert "content" not in moving
+    assert cost["rm montreal/copy.img"] == "1 delete"
+    assert "1 fetch" in cost[f"echo {SOURCE_URL} > toronto/.fetch"]
+    assert re.search(r"^# \S+ \d+ +active +tools\.iso ", done.stdout, re.MULTILINE)
     assert "Arch Linux 2017-02-23 64-bit (ISO)~84473" in done.stdout
     assert "Größe%2F版本 1.0 🐧.iso" in done.stdout
 
@@ -119,7 +131,10 @@ def test_a_tool_that_fails_or_is_missing(temporary: Path, tmp_path: Path) -> Non
     """A missing one is left out with a word; a wrong exit status is shown, and is the demo's own."""
     programs = tmp_path / "programs"
     tool(programs, "df", "exit 3")
-    for name in ("sh", "ls", "head", "od", "sha256sum", "cat", "fusermount3"):
+    for name in (
+        *("sh", "ls", "head", "od", "sha256sum", "cat", "fusermount3"),
+        *("cp", "sync", "mv", "rm", "echo", "tail"),
+    ):
         found = shutil.which(name)
         assert found
         (programs / name).symlink_to(found)

@@ -82,16 +82,16 @@ def test_reading_and_releasing() -> None:
         grove = Grove(*ROWS)
         tree = grove.tree
         opened = await tree.open(await grove.find(b"toronto", b"debian.iso"), os.O_RDONLY)
-        assert await tree.read(opened.handle, 990, 100) == b"x" * 10
-        assert tree.read_now(opened.handle, 0, memoryview(bytearray(10))) is None
+        assert await grove.files.read(opened.handle, 990, 100) == b"x" * 10
+        assert grove.files.read_now(opened.handle, 0, memoryview(bytearray(10))) is None
         (reader,) = grove.library.opened
         assert reader.content.key == ContentKey(1000, MD5)
         reader.failure = ContentWrong("wrong twice")
         with pytest.raises(ContentWrong):
-            await tree.read(opened.handle, 0, 10)
+            await grove.files.read(opened.handle, 0, 10)
         assert grove.account.errors["1"] == "wrong twice"
-        tree.release(opened.handle)
-        tree.release(opened.handle)
+        await grove.files.release(opened.handle)
+        await grove.files.release(opened.handle)
         assert grove.library.closed == [reader]
 
     play(scene)
@@ -107,7 +107,7 @@ def test_the_kernel_keeps_only_what_is_proved_and_the_same() -> None:
 
         async def keeps() -> bool:
             opened = await tree.open(inode, os.O_RDONLY)
-            tree.release(opened.handle)
+            await grove.files.release(opened.handle)
             return opened.keep_cache
 
         assert [await keeps(), await keeps()] == [False, True]
@@ -115,7 +115,7 @@ def test_the_kernel_keeps_only_what_is_proved_and_the_same() -> None:
         assert [await keeps(), await keeps()] == [False, True]
         opened = await tree.open(inode, os.O_RDONLY)
         grove.library.opened[-1].content.keepable = False
-        tree.release(opened.handle)
+        await grove.files.release(opened.handle)
         assert [await keeps(), await keeps()] == [False, True]
 
     play(scene)
@@ -134,7 +134,7 @@ def test_an_image_that_goes_while_it_is_open() -> None:
         assert grove.forgotten == [(region_inode("toronto"), b"debian.iso")]
         found = await tree.attributes(inode)
         assert (found.size_bytes, found.links, found.ttl_s) == (1000, 0, 0.0)
-        assert await tree.read(opened.handle, 0, 5) == b"xxxxx"
+        assert await grove.files.read(opened.handle, 0, 5) == b"xxxxx"
         for refused in (
             tree.open(inode, os.O_RDONLY),
             tree.xattr_names(inode),
@@ -142,7 +142,7 @@ def test_an_image_that_goes_while_it_is_open() -> None:
         ):
             with pytest.raises(NotFound):
                 await refused
-        tree.release(opened.handle)
+        await grove.files.release(opened.handle)
         with pytest.raises(NotFound):
             await tree.attributes(inode)
 
@@ -221,17 +221,15 @@ def test_the_reason_can_be_read_while_the_service_is_away() -> None:
     play(scene)
 
 
-def test_every_change_is_refused_for_its_reason() -> None:
-    """Changes of images, and of the structure, each have a refusal; a file is no directory."""
+def test_the_structure_cannot_be_changed() -> None:
+    """Directories and links are a matter of permission, or of how it was mounted; a file is no directory."""
 
     async def scene() -> None:
         grove = Grove(*ROWS)
         inode = await grove.find(b"toronto", b"debian.iso")
-        assert isinstance(grove.tree.refusal_of_change(1), ReadOnly)
         assert isinstance(grove.tree.refusal_of_structure(1), NotPermitted)
         assert isinstance(Grove(*ROWS, read_only=True).tree.refusal_of_structure(1), ReadOnly)
-        for refusal in (grove.tree.refusal_of_change, grove.tree.refusal_of_structure):
-            with pytest.raises(NotDirectory):
-                refusal(inode)
+        with pytest.raises(NotDirectory):
+            grove.tree.refusal_of_structure(inode)
 
     play(scene)

@@ -7,10 +7,9 @@ import stat
 import pytest
 from vfs_fakes import MOUNTED_NS, Grove, image, play
 
-from imagefs.core.inodes import image_inode, region_inode
+from imagefs.core.inodes import control_inode, image_inode, region_inode
 from imagefs.errors import (
     CredentialsRefused,
-    IsDirectory,
     MalformedAnswer,
     NameNotUtf8,
     NameTooLong,
@@ -154,16 +153,18 @@ def test_an_mtime_is_kept_and_read_only_keeps_none() -> None:
     async def scene() -> None:
         grove = Grove(*ROWS)
         inode = await grove.find(b"toronto", b"debian.iso")
-        assert (await grove.tree.set_times(inode, 42)).mtime_ns == 42
-        assert (await grove.tree.set_times(inode, None)).mtime_ns == 42
-        assert (await grove.tree.set_times(await grove.find(b"toronto"), 42)).mtime_ns == MOUNTED_NS
+        assert (await grove.tree.set_attributes(inode, mode=None, mtime_ns=42)).mtime_ns == 42
+        assert (await grove.tree.set_attributes(inode, mode=None, mtime_ns=None)).mtime_ns == 42
+        assert (
+            await grove.tree.set_attributes(await grove.find(b"toronto"), mode=None, mtime_ns=42)
+        ).mtime_ns == MOUNTED_NS
         with pytest.raises(ReadOnly):
-            grove.tree.refuse_truncation(inode)
-        with pytest.raises(IsDirectory):
-            grove.tree.refuse_truncation(1)
+            await grove.tree.truncate(inode, 0)
         frozen = Grove(*ROWS, read_only=True)
         with pytest.raises(ReadOnly):
-            await frozen.tree.set_times(await frozen.find(b"toronto", b"debian.iso"), 42)
+            await frozen.tree.set_attributes(
+                await frozen.find(b"toronto", b"debian.iso"), mode=None, mtime_ns=42
+            )
 
     play(scene)
 
@@ -194,14 +195,14 @@ def test_a_directory_lists_what_it_was_opened_with() -> None:
         grove.account.list_anew(*ROWS[:1])
         entries = grove.tree.entries(handle)
         assert [(entry.name, entry.dot) for entry in entries] == [
-            (b".", True), (b"..", True), (b"debian.iso", False), (b"twin~2", False), (b"twin~3", False),
-            (b"new", False), (b"broken", False),
+            (b".", True), (b"..", True), (b".fetch", False), (b"debian.iso", False),
+            (b"twin~2", False), (b"twin~3", False), (b"new", False), (b"broken", False),
         ]  # fmt: skip
-        assert [grove.tree.entry_attributes(entry.node).inode for entry in entries[:3]] == [
-            region, 1, image_inode("1"),
+        assert [grove.tree.entry_attributes(entry.node).inode for entry in entries[:4]] == [
+            region, 1, control_inode("toronto"), image_inode("1"),
         ]  # fmt: skip
-        assert grove.tree.entry_attributes(entries[3].node).ttl_s == 0.0
-        grove.tree.remember(entries[2].node)
+        assert grove.tree.entry_attributes(entries[4].node).ttl_s == 0.0
+        grove.tree.remember(entries[3].node)
         assert (await grove.tree.attributes(image_inode("1"))).size_bytes == 1000
         grove.tree.close_directory(handle)
         grove.tree.close_directory(handle)
@@ -227,7 +228,7 @@ def test_listing_asks_nobody() -> None:
         grove.account.known = set()
         grove.account.failures = dict.fromkeys("123456", Unreachable("no route"))
         handle = await grove.tree.open_directory(await grove.find(b"toronto"))
-        for entry in grove.tree.entries(handle)[2:]:
+        for entry in grove.tree.entries(handle)[3:]:
             found = grove.tree.entry_attributes(entry.node)
             assert (found.size_bytes, found.ttl_s, found.entry_ttl_s) == (0, 0.0, 0.0)
 

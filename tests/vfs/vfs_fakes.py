@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -10,8 +11,12 @@ import trio
 
 from imagefs.account import Account, Snapshot
 from imagefs.content.library import Library
+from imagefs.core.control_lines import FetchRequest
 from imagefs.core.models import ContentKey, ImageDetails, ListedImage
 from imagefs.vfs.attributes import Ownership
+from imagefs.vfs.control import ControlFiles
+from imagefs.vfs.drafts import Drafts
+from imagefs.vfs.files import Files
 from imagefs.vfs.tree import Tree
 
 MD5 = "0a5352e3568bc893a9f7b65192caf1e1"
@@ -32,7 +37,10 @@ def details_of(row: ListedImage, size_bytes: int | None = 1000) -> ImageDetails:
 
 
 class FakeAccount:
-    """Holds a listing and details; fails as told."""
+    """Holds a listing and details, and changes them as asked; fails as told.
+
+    ``refusal`` is raised by every change; ``answering`` is what each of them waits for.
+    """
 
     def __init__(self, rows: Iterable[ListedImage]) -> None:
         self.snapshot: Snapshot | None = Snapshot(tuple(rows), 0)
@@ -41,8 +49,12 @@ class FakeAccount:
         self.failures: dict[str, Exception] = {}
         self.errors: dict[str, str] = {}
         self.mtimes: dict[str, int] = {}
-        self._on_change: Callable[[Snapshot, Snapshot], None]
-        self._on_details_change: Callable[[ImageDetails, ImageDetails], None]
+        self.calls: list[tuple[Any, ...]] = []
+        self.refusal: Exception | None = None
+        self.answering = trio.Event()
+        self.answering.set()
+        self._on_change: Callable[[Snapshot, Snapshot], None] = lambda old, new: None
+        self._on_details_change: Callable[[ImageDetails, ImageDetails], None] = lambda old, new: None
 
     def subscribe(self, *, on_change: Any, on_details_change: Any) -> None:
         self._on_change = on_change
@@ -72,6 +84,52 @@ class FakeAccount:
 
     async def set_mtime(self, image_id: str, mtime_ns: int) -> None:
         self.mtimes[image_id] = mtime_ns
+
+    def prefetch_details(self, region: str) -> None:
+        pass
+
+    def location_of(self, image_id: str) -> str | None:
+        return None
+
+    async def _change(self, *call: Any) -> None:
+        self.calls.append(call)
+        await self.answering.wait()
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def replicate(self, image_id: str, region: str, name: str) -> str:
+        await self._change("replicate", image_id, region, name)
+        replica = ListedImage(f"{image_id}{len(self.calls)}", name, region, "saving")
+        self.list_anew(*self._rows, replica)
+        return replica.image_id
+
+    async def move(self, image_id: str, region: str, name: str) -> str:
+        await self._change("move", image_id, region, name)
+        replica = ListedImage(f"{image_id}{len(self.calls)}", name, region, "saving")
+        self.list_anew(*(row for row in self._rows if row.image_id != image_id), replica)
+        return replica.image_id
+
+    async def rename(self, image_id: str, name: str) -> None:
+        await self._change("rename", image_id, name)
+        self.list_anew(*(replace(row, name=name) if row.image_id == image_id else row for row in self._rows))
+
+    async def delete(self, image_id: str) -> None:
+        await self._change("delete", image_id)
+        self.list_anew(*(row for row in self._rows if row.image_id != image_id))
+
+    async def fetch(self, request: FetchRequest, region: str) -> str:
+        await self._change("fetch", request.shown_url, region, request.name, request.image_format)
+        new = ListedImage(f"f{len(self.calls)}", request.name, region, "queued")
+        self.list_anew(*self._rows, new)
+        return new.image_id
+
+    async def wait_active(self, image_id: str) -> None:
+        await self._change("wait_active", image_id)
+
+    @property
+    def _rows(self) -> tuple[ListedImage, ...]:
+        assert self.snapshot is not None
+        return self.snapshot.images
 
     def list_anew(self, *rows: ListedImage) -> None:
         """The listing is *rows* from now on."""
@@ -131,6 +189,44 @@ class FakeLibrary:
         self.gone.extend(sorted(image_ids))
 
 
+class MemorySpool:
+    """What a spool does, in memory."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self.touched: set[int] = set()
+        self.closed = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    @property
+    def written_bytes(self) -> int:
+        return len(self.touched)
+
+    def write(self, offset: int, data: bytes) -> None:
+        assert not self.closed
+        self.truncate(max(len(self.content), offset + len(data)))
+        self.content[offset : offset + len(data)] = data
+        self.touched |= set(range(offset, offset + len(data)))
+
+    def truncate(self, size_bytes: int) -> None:
+        assert not self.closed
+        self.content = self.content[:size_bytes].ljust(size_bytes, b"\0")
+        self.touched = {position for position in self.touched if position < size_bytes}
+
+    def read(self, offset: int, length: int) -> bytes:
+        assert not self.closed
+        return bytes(self.content[offset : offset + length])
+
+    def md5(self) -> str:
+        return hashlib.md5(self.content, usedforsecurity=False).hexdigest()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class Grove:
     """A tree with what it stands on; ``forgotten`` are the names that the kernel was told to forget."""
 
@@ -138,13 +234,29 @@ class Grove:
         self.account = FakeAccount(rows)
         self.library = FakeLibrary()
         self.forgotten: list[tuple[int, bytes]] = []
+        account = cast(Account, self.account)
+        self.controls = ControlFiles(account, lambda: MOUNTED_NS)
+        self.drafts = Drafts(
+            account,
+            MemorySpool,
+            trio.CapacityLimiter(1),
+            self._spawn,
+            vanished=lambda draft: self.tree.draft_vanished(draft),  # noqa: PLW0108  # made below
+        )
+        self.files = Files(account, cast(Library, self.library), self.drafts, self.controls)
         self.tree = Tree(
-            cast(Account, self.account),
-            cast(Library, self.library),
+            account,
+            self.files,
+            self.drafts,
+            self.controls,
             Ownership(1000, 100, mounted_ns=MOUNTED_NS, **ownership),
             names_ttl_s=5.0,
+            wall_ns=lambda: MOUNTED_NS,
             forget_name=lambda directory, name: self.forgotten.append((directory, name)),
         )
+
+    def _spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
+        trio.lowlevel.spawn_system_task(task, *args)
 
     async def find(self, *names: bytes) -> int:
         """The inode at the path of *names*, each looked up."""

@@ -1,0 +1,215 @@
+"""Open files: images being read, drafts being filled, control files. On trio's thread.
+
+A handle stands for one open(2). What a handle may do depends on its kind; everything else is refused here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from imagefs.account import Account
+from imagefs.content.library import Library
+from imagefs.content.reader import Reader
+from imagefs.core.models import ContentKey, ListedImage, Phase
+from imagefs.errors import (
+    ImageFailed,
+    ImagefsError,
+    ImagePending,
+    ImageUnusable,
+    NotFound,
+    NotSupported,
+    ReadOnly,
+)
+from imagefs.vfs.control import ControlFiles, ControlHandle
+from imagefs.vfs.drafts import DraftFile, Drafts
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A handle, and how the kernel may cache the file: keep what it has, or (``direct``) nothing at all."""
+
+    handle: int
+    keep_cache: bool = False
+    direct: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _OpenImage:
+    image: ListedImage
+    reader: Reader
+
+
+@dataclass(eq=False, slots=True)
+class _OpenDraft:
+    draft: DraftFile
+    writable: bool
+
+
+@dataclass(eq=False, slots=True)
+class _OpenPending:
+    image_id: str
+
+
+_OpenFile = _OpenImage | _OpenDraft | _OpenPending | ControlHandle
+
+
+class Files:
+    """All open files of one mount."""
+
+    def __init__(self, account: Account, library: Library, drafts: Drafts, controls: ControlFiles) -> None:
+        self._account = account
+        self._library = library
+        self._drafts = drafts
+        self._controls = controls
+        self._open: dict[int, _OpenFile] = {}
+        self._handles = itertools.count(1)
+        self._last_opened: dict[str, ContentKey] = {}
+
+    # Opening and closing
+
+    async def open_image(self, image_id: str, *, patient: bool = False) -> OpenedFile:
+        """Open an image for reading.
+
+        A pending image can be opened only where the opener is *patient* (O_NONBLOCK): not to be read, but for fsync(2)
+        to wait for it. So does sync(1).
+
+        Raises NotFound, ImagePending, ImageFailed, ImageUnusable, and what the service's calls raise.
+        """
+        image = (await self._account.images()).by_id.get(image_id)
+        if image is None:
+            raise NotFound(f"Image {image_id} is gone from the account.")
+        if patient and image.phase is Phase.PENDING:
+            return OpenedFile(self._add(_OpenPending(image_id)), direct=True)
+        key = await self._content_key(image)
+        reader = await self._library.open(key, image_id)
+        keep_cache = reader.content.keepable and self._last_opened.get(image_id) == key
+        self._last_opened[image_id] = key
+        return OpenedFile(self._add(_OpenImage(image, reader)), keep_cache)
+
+    def open_draft(self, draft: DraftFile, *, writable: bool) -> OpenedFile:
+        """One handle more on a draft. One who only reads it decides nothing when he closes it."""
+        self._drafts.opened(draft)
+        return OpenedFile(self._add(_OpenDraft(draft, writable)), direct=True)
+
+    def open_control(self, region: str) -> OpenedFile:
+        """Open a region's control file."""
+        return OpenedFile(self._add(self._controls.open(region)), direct=True)
+
+    def _add(self, file: _OpenFile) -> int:
+        handle = next(self._handles)
+        self._open[handle] = file
+        return handle
+
+    async def release(self, handle: int) -> None:
+        """The last descriptor of the handle was closed."""
+        file = self._open.pop(handle, None)
+        if isinstance(file, _OpenImage):
+            if not file.reader.content.keepable:  # what the kernel has cached could be wrong still
+                self._last_opened.pop(file.image.image_id, None)
+            self._library.close(file.reader)
+        elif isinstance(file, _OpenDraft):
+            await self._drafts.released(file.draft)
+
+    async def _content_key(self, image: ListedImage) -> ContentKey:
+        if image.phase is Phase.FAILED:
+            raise self._noted(image, ImageFailed(f"Image {image.image_id} has failed ({image.status})."))
+        if image.phase is Phase.PENDING:
+            raise ImagePending(f"Image {image.image_id} is not ready yet ({image.status or 'no status'}).")
+        details = await self._account.details(image.image_id)
+        key = details.content_key
+        if key is None:
+            reason = details.problem or "the service gives no size"
+            raise self._noted(image, ImageUnusable(f"Image {image.image_id} cannot be read: {reason}."))
+        return key
+
+    def _noted(self, image: ListedImage, error: ImagefsError) -> ImagefsError:
+        self._account.note_error(image.image_id, str(error))
+        return error
+
+    # Reading
+
+    def read_now(self, handle: int, offset: int, buffer: memoryview) -> memoryview | None:
+        """As :meth:`imagefs.content.content.Content.read_now`; None for anything but an image."""
+        file = self._open[handle]
+        return file.reader.read_now(offset, buffer) if isinstance(file, _OpenImage) else None
+
+    async def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
+        """*length* bytes at *offset*, fewer only at the end."""
+        file = self._open[handle]
+        if isinstance(file, ControlHandle):
+            return file.text[offset : offset + length]
+        if isinstance(file, _OpenDraft):
+            return await self._drafts.read(file.draft, offset, length)
+        if isinstance(file, _OpenPending):
+            raise ImagePending(f"Image {file.image_id} was not ready yet when it was opened.")
+        try:
+            return await file.reader.read(offset, length)
+        except ImagefsError as error:
+            self._account.note_error(file.image.image_id, str(error))
+            raise
+
+    def open_copy_of(self, image_id: str) -> tuple[ListedImage, ContentKey] | None:
+        """An image that is still open though it may be gone from the listing."""
+        for file in self._open.values():
+            if isinstance(file, _OpenImage) and file.image.image_id == image_id:
+                return file.image, file.reader.content.key
+        return None
+
+    # Filling
+
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        """Write to a draft or a control file; returns how many bytes were taken."""
+        file = self._open[handle]
+        if isinstance(file, ControlHandle):
+            await self._controls.write(file, data)
+            return len(data)
+        if isinstance(file, _OpenDraft):
+            return await self._drafts.write(file.draft, offset, data)
+        raise ReadOnly("Images cannot be written to.")
+
+    async def copy_range(
+        self, source_handle: int, source_offset: int, target_handle: int, target_offset: int, length: int
+    ) -> int:
+        """copy_file_range(2) from an open image to a draft; returns how many bytes were taken.
+
+        Raises NotSupported for any other pair of files: the kernel then reads and writes.
+        """
+        source, target = self._open[source_handle], self._open[target_handle]
+        if not isinstance(source, _OpenImage) or not isinstance(target, _OpenDraft):
+            raise NotSupported("Only images can be copied, and only to new files.")
+        return await self._drafts.copy(target.draft, source.image, source_offset, target_offset, length)
+
+    async def flush(self, handle: int) -> None:
+        """One descriptor of the handle is closed."""
+        file = self._open[handle]
+        if isinstance(file, ControlHandle):
+            await self._controls.flush(file)
+        elif isinstance(file, _OpenDraft) and file.writable:
+            await self._drafts.flush(file.draft)
+
+    async def sync(self, handle: int) -> None:
+        """Until what the handle stands for is an active image. Raises ImageFailed or NotFound."""
+        file = self._open[handle]
+        if isinstance(file, ControlHandle):
+            await self._controls.flush(file)
+            await self._controls.wait(file)
+        elif isinstance(file, _OpenDraft):
+            if file.writable:
+                await self._drafts.flush(file.draft)
+            if file.draft.image_id is not None:
+                await self._account.wait_active(file.draft.image_id)
+        elif isinstance(file, _OpenPending):
+            await self._account.wait_active(file.image_id)
+
+    def cached_bytes(self, key: ContentKey) -> int:
+        """How much of a content is in the cache."""
+        return self._library.cached_bytes(key)
+
+    # What happens behind the mount's back
+
+    def vanished(self, image_ids: set[str]) -> None:
+        """These images are gone: their content may be that of others, but is not fetched from them any more."""
+        self._library.vanished(image_ids)
+        for image_id in image_ids:
+            self._last_opened.pop(image_id, None)

@@ -1,0 +1,199 @@
+"""Copies, moves and deletions by name: what the account sees of them, and how they fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from mount_programs import attempt, eventually, refusal, run, text
+from test_mount_interrupts import started
+
+from imagefs.emulator import Fault
+
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture(autouse=True)
+def _quick(service):
+    """Replicas are ready after a moment."""
+    service.switches.saving_s = 0.2
+
+
+def names(service, region):
+    """The names of the account's images in a region."""
+    return sorted(image.name for image in service.images() if image.region == region)
+
+
+def outcomes(service, action):
+    """What became of all calls of *action*."""
+    return [call.outcome for call in service.ledger.calls if call.action == action]
+
+
+def test_a_region_is_copied_with_all_its_images(service, mount):
+    """``cp -r toronto/. montreal/`` is a replica of each; the control file's comments do nothing."""
+    wanted = [f"{number}.img" for number in range(3)]
+    for name in wanted:
+        service.add_image(name, "toronto", CONTENT + name.encode())
+    mounted = mount()
+    run("cp", "-r", f"{mounted / 'toronto'}/.", mounted / "montreal")
+    assert sorted(os.listdir(mounted / "montreal")) == [".fetch", *wanted]
+    assert names(service, "montreal") == names(service, "toronto") == wanted
+    assert outcomes(service, "replicate") == ["ok"] * 3
+    assert outcomes(service, "fetch") == outcomes(service, "rename") == []
+    assert service.ledger.bytes_retrieved() == 0
+
+
+def test_a_region_is_emptied_and_stays(service, mount):
+    """``rm -rf montreal`` deletes its images; the directory and its control file refuse to go."""
+    for name in ("a", "b"):
+        service.add_image(name, "montreal", CONTENT)
+    service.add_image("template", "montreal", CONTENT, public=True)
+    service.add_image("c", "toronto", CONTENT)
+    mounted = mount()
+    mounted.may_log("permission denied")
+    assert "Operation not permitted" in refusal("rm", "-rf", mounted / "montreal")
+    assert names(service, "montreal") == ["template"]
+    assert names(service, "toronto") == ["c"]
+    assert sorted(os.listdir(mounted / "montreal")) == [".fetch", "template"]
+
+
+def test_mv_within_a_region_is_one_rename(service, mount):
+    """Nothing else is asked of the service, and the file is the same one."""
+    image_id = service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    inode = (mounted / "toronto/a").stat().st_ino
+    run("mv", mounted / "toronto/a", mounted / "toronto/50% of b")
+    assert service.image(image_id).name == "50% of b"
+    assert (mounted / "toronto/50% of b").stat().st_ino == inode
+    assert outcomes(service, "rename") == ["ok"]
+    assert {call.action for call in service.ledger.calls} == {"list", "details", "rename"}
+
+
+def test_rm_is_one_deletion(service, mount):
+    """Only that image goes."""
+    service.add_image("a", "toronto", CONTENT)
+    service.add_image("b", "toronto", CONTENT)
+    mounted = mount()
+    run("rm", mounted / "toronto/a")
+    assert names(service, "toronto") == ["b"]
+    assert text("ls", mounted / "toronto") == "b"
+    assert outcomes(service, "delete") == ["ok"]
+
+
+@pytest.mark.parametrize("command", [["rm"], ["mv", "-t", "{montreal}"]], ids=["rm", "mv"])
+def test_a_public_template_stays(service, mount, command):
+    """It is not the account's to delete; a move leaves its replica beside it, and says so on the file."""
+    image_id = service.add_image("template", "toronto", CONTENT, public=True)
+    mounted = mount()
+    mounted.may_log("permission denied")
+    done = attempt(
+        *(word.format(montreal=mounted / "montreal") for word in command), mounted / "toronto/template"
+    )
+    if command == ["rm"]:
+        assert done.returncode != 0
+        assert b"Operation not permitted" in done.stderr
+    eventually(lambda: (mounted / "toronto/template").exists() and outcomes(service, "delete") != [])
+    assert service.image(image_id).status == "active"
+
+
+def test_no_delete_refuses_what_would_delete(service, mount):
+    """A mount with --no-delete can copy, and can neither remove nor move away."""
+    service.add_image("a", "toronto", CONTENT)
+    mounted = mount("--no-delete")
+    assert "Operation not permitted" in refusal("rm", mounted / "toronto/a")
+    assert "Operation not permitted" in refusal("mv", mounted / "toronto/a", mounted / "montreal/a")
+    run("cp", mounted / "toronto/a", mounted / "montreal/a")
+    assert names(service, "toronto") == names(service, "montreal") == ["a"]
+    assert outcomes(service, "delete") == []
+
+
+def test_a_move_whose_replica_fails_is_taken_back(service, mount):
+    """The source is hidden at once, is never deleted, and comes back with the reason."""
+    image_id = service.add_image("a", "toronto", CONTENT)
+    service.faults.add(Fault("replica_killed"))
+    mounted = mount()
+    mounted.may_log("could not make image", "is not deleted, as its replica failed")
+    run("mv", mounted / "toronto/a", mounted / "montreal/b")
+    assert text("ls", mounted / "toronto") == ""
+    eventually(lambda: os.listdir(mounted / "toronto") == [".fetch", "a"])
+    assert service.image(image_id).status == "active"
+    assert outcomes(service, "delete") == []
+    assert "could not make" in mounted.xattr(mounted / "toronto/a", "error")
+    assert run("cat", mounted / "toronto/a") == CONTENT
+
+
+def test_a_replica_can_be_renamed_and_removed_while_it_is_made(service, mount):
+    """It is there at once under its name, without permissions, and with its size."""
+    service.switches.saving_s = 60.0
+    source_id = service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    run("cp", mounted / "toronto/a", mounted / "montreal/b")
+    assert text("stat", "-c", "%04a %s", mounted / "montreal/b") == f"0000 {len(CONTENT)}"
+    assert "Resource temporarily unavailable" in refusal("cat", mounted / "montreal/b")
+    run("mv", mounted / "montreal/b", mounted / "montreal/c")
+    assert text("ls", mounted / "montreal") == "c"
+    eventually(lambda: names(service, "montreal") == ["c"])
+    run("rm", mounted / "montreal/c")
+    assert text("ls", mounted / "montreal") == ""
+    eventually(lambda: names(service, "montreal") == [])
+    assert service.image(source_id).status == "active"
+
+
+def test_a_source_that_is_removed_lives_until_its_replica_is_made(service, mount):
+    """rm is answered at once, and carried out when nothing needs the image any more."""
+    source_id = service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    run("cp", mounted / "toronto/a", mounted / "montreal/a")
+    run("rm", mounted / "toronto/a")
+    assert text("ls", mounted / "toronto") == ""
+    assert service.image(source_id).status == "active"
+    eventually(lambda: names(service, "toronto") == [])
+    assert [(image.region, image.status) for image in service.images()] == [("montreal", "active")]
+
+
+def test_sync_waits_until_the_image_is_active(service, mount):
+    """``cp`` returns at once, ``sync FILE`` when the image can be used."""
+    service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    run("cp", mounted / "toronto/a", mounted / "montreal/a")
+    run("sync", mounted / "montreal/a")
+    assert {image.status for image in service.images()} == {"active"}
+    assert run("cat", mounted / "montreal/a") == CONTENT
+
+
+def test_sync_of_an_image_that_fails_says_so(service, mount):
+    """An input/output error: there is no image to wait for any more."""
+    service.add_image("a", "toronto", CONTENT)
+    service.faults.add(Fault("replica_killed"))
+    mounted = mount()
+    mounted.may_log("could not make image")
+    run("cp", mounted / "toronto/a", mounted / "montreal/a")
+    assert "Input/output error" in refusal("sync", mounted / "montreal/a")
+
+
+def test_ctrl_c_ends_sync(service, mount):
+    """The image goes on being made; others are served meanwhile."""
+    service.switches.saving_s = 60.0
+    service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    run("cp", mounted / "toronto/a", mounted / "montreal/a")
+    with started("sync", mounted / "montreal/a") as waiting:
+        assert run("cat", mounted / "toronto/a") == CONTENT
+        assert waiting.poll() is None
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(5) == -signal.SIGINT
+    assert text("ls", mounted / "montreal") == "a"
+
+
+def test_open_readers_keep_what_is_cached(service, mount):
+    """After rm, whoever has the image open can still read it, as on any file system."""
+    service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    file = mounted / "toronto/a"
+    assert run("cat", file) == CONTENT
+    with file.open("rb") as reader:
+        run("rm", file)
+        assert os.fstat(reader.fileno()).st_size == len(CONTENT)
+        assert reader.read() == CONTENT
+    assert not file.exists()

@@ -1,0 +1,215 @@
+"""The control file: lines that are written to it, and what it shows."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+from vfs_fakes import Grove, image, play
+
+from imagefs.core.inodes import control_inode
+from imagefs.errors import Exists, ImageFailed, InvalidArgument, NotPermitted, ReadOnly, RefusedQuota
+from imagefs.vfs.control import MAX_LINE_BYTES, RECENT, ControlHandle
+
+URL = "https://example.org/a.iso"
+FETCHED = ("fetch", URL, "toronto", "a.iso", "iso")
+
+LINES = b"""
+# a comment
+https://u:p@example.org/a.iso?token=1
+https://example.org/b name=c format=qcow2
+"""
+CALLS = [FETCHED, ("fetch", "https://example.org/b", "toronto", "c", "qcow2")]
+
+
+async def _opened(grove: Grove) -> int:
+    inode = await grove.find(b"toronto", b".fetch")
+    return (await grove.tree.open(inode, os.O_WRONLY | os.O_TRUNC)).handle
+
+
+async def _shown(grove: Grove) -> str:
+    opened = await grove.tree.open(await grove.find(b"toronto", b".fetch"), os.O_RDONLY)
+    assert opened.direct
+    return bytes(await grove.files.read(opened.handle, 0, 1 << 20)).decode()
+
+
+@given(st.lists(st.integers(0, len(LINES)), max_size=8))
+def test_lines_are_carried_out_however_they_are_cut(cuts: list[int]) -> None:
+    """Each request is made once, by the write that completes its line."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        edges = [0, *sorted(cuts), len(LINES)]
+        for start, end in itertools.pairwise(edges):
+            assert await grove.files.write(handle, start, LINES[start:end]) == end - start
+            assert len(grove.account.calls) == sum(
+                LINES[:end].count(line) for line in (b"token=1\n", b"qcow2\n")
+            )
+        await grove.files.flush(handle)
+        assert grove.account.calls == CALLS
+
+    play(scene)
+
+
+def test_the_last_line_needs_no_newline() -> None:
+    """Closing carries it out, once; an empty close does nothing."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        await grove.files.flush(handle)
+        await grove.files.write(handle, 0, URL.encode())
+        assert grove.account.calls == []
+        await grove.files.flush(handle)
+        await grove.files.flush(handle)
+        assert grove.account.calls == [FETCHED]
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "bad", [b"nonsense\n", b"\xff\n", b"file:///etc/passwd name=a.iso\n", URL.encode() + b" x=1\n"]
+)
+def test_a_bad_line_is_the_writer_s_error(bad: bytes) -> None:
+    """The lines before it stand, those after it are dropped, and the next write begins anew."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        good = URL.encode() + b"\n"
+        with pytest.raises(InvalidArgument):
+            await grove.files.write(handle, 0, good + bad + good)
+        assert grove.account.calls == [FETCHED]
+        await grove.files.write(handle, 0, good)
+        assert grove.account.calls == [FETCHED, FETCHED]
+
+    play(scene)
+
+
+def test_a_line_without_end_is_refused() -> None:
+    """What is kept of an incomplete line has a limit."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        with pytest.raises(InvalidArgument):
+            await grove.files.write(handle, 0, b"x" * (MAX_LINE_BYTES + 1))
+        await grove.files.flush(handle)
+        assert grove.account.calls == []
+
+    play(scene)
+
+
+def test_it_shows_its_use_and_the_requests_without_secrets() -> None:
+    """Ids, states, names and errors, the latest last, without credentials and queries."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        await grove.files.write(handle, 0, LINES)
+        grove.account.list_anew(image("f1", "a.iso"))
+        grove.account.refusal = RefusedQuota("full\n\x1b[31m")
+        with pytest.raises(RefusedQuota):
+            await grove.files.write(handle, 0, b"https://example.org/d.iso\n")
+        shown = await _shown(grove)
+        first, second, third = shown.splitlines()[-3:]
+        assert first.split() == ["#", "1970-01-01T00:00:05Z", "f1", "active", "a.iso", f"({URL})"]
+        assert second.split()[2:5] == ["f2", "gone", "c"]
+        assert "refused" in third
+        assert third.endswith("full\\u000a\\u001b[31m")
+        assert "token" not in shown
+        assert "u:p" not in shown
+        assert "toronto" in shown
+
+    play(scene)
+
+
+def test_writing_back_what_was_read_does_nothing() -> None:
+    """So that a whole region can be copied, its control file included."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        for _ in range(RECENT + 5):
+            await grove.files.write(handle, 0, URL.encode() + b"\n")
+        shown = await _shown(grove)
+        assert shown.count(URL) == RECENT
+        made = len(grove.account.calls)
+        await grove.files.write(await _opened(grove), 0, shown.encode())
+        assert len(grove.account.calls) == made
+        inode = await grove.find(b"toronto", b".fetch")
+        assert (await grove.tree.attributes(inode)).size_bytes == len(shown.encode())
+
+    play(scene)
+
+
+def test_fsync_waits_for_what_was_written_through_the_handle() -> None:
+    """And says so where it failed; other handles wait for nothing."""
+
+    async def scene() -> None:
+        grove = Grove()
+        one, other = await _opened(grove), await _opened(grove)
+        await grove.files.write(one, 0, URL.encode())
+        await grove.files.sync(one)
+        assert grove.account.calls == [FETCHED, ("wait_active", "f1")]
+        await grove.files.sync(other)
+        assert len(grove.account.calls) == 2
+        grove.account.refusal = ImageFailed("killed")
+        with pytest.raises(ImageFailed):
+            await grove.files.sync(one)
+
+    play(scene)
+
+
+def test_two_writes_at_once_carry_each_line_out_once() -> None:
+    """While one waits for the service, the other finds only what is left."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = ControlHandle("toronto", b"")
+        grove.account.answering = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(grove.controls.write, handle, LINES)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(grove.controls.write, handle, b"")
+            nursery.start_soon(grove.controls.flush, handle)
+            await trio.testing.wait_all_tasks_blocked()
+            grove.account.answering.set()
+        assert sorted(grove.account.calls) == sorted(CALLS)
+
+    play(scene)
+
+
+def test_the_control_file_stays_what_it_is() -> None:
+    """It cannot be removed, renamed, replaced or made executable; other attributes are accepted."""
+
+    async def scene() -> None:
+        grove = Grove(image("1", "a"))
+        toronto = await grove.find(b"toronto")
+        inode = await grove.find(b"toronto", b".fetch")
+        assert inode == control_inode("toronto")
+        for refused in (
+            grove.tree.unlink(toronto, b".fetch"),
+            grove.tree.rename(toronto, b".fetch", toronto, b"x", exchange=False),
+            grove.tree.rename(toronto, b"a", toronto, b".fetch", exchange=False),
+            grove.tree.set_attributes(inode, mode=0o755, mtime_ns=None),
+        ):
+            with pytest.raises(NotPermitted):
+                await refused
+        with pytest.raises(Exists):
+            await grove.tree.create(toronto, b".fetch")
+        await grove.tree.set_attributes(inode, mode=0o600, mtime_ns=1)
+        await grove.tree.truncate(inode, 0)
+        assert grove.account.calls == []
+        frozen = Grove(read_only=True)
+        with pytest.raises(ReadOnly):
+            await _opened(frozen)
+        assert "Write source URLs" in await _shown(frozen)
+
+    play(scene)
