@@ -109,7 +109,7 @@ def test_inode_numbers_are_stable_and_distinct(service, mount):
     mounted = mount()
     before = text("find", mounted.path, "-printf", "%i %P\n").splitlines()
     numbers = [line.split()[0] for line in before]
-    assert len(set(numbers)) == len(numbers) == 104
+    assert len(set(numbers)) == len(numbers) == 107
     mounted.remount()
     assert sorted(text("find", mounted.path, "-printf", "%i %P\n").splitlines()) == sorted(before)
 
