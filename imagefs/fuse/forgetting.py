@@ -1,7 +1,9 @@
 """Names that the kernel is to look up again, told to it by a thread of their own.
 
-The kernel takes such a notice in only when nobody is changing the directory, and who answers its requests must not
-wait for that.
+The kernel takes such a notice in only when nobody has the directory locked, and who answers its requests must not
+wait for that. Nor should this thread, in the kernel: if the process is killed meanwhile, the thread cannot end before
+the request is answered that holds the lock, and nobody answers it any more. So notices wait here until no such
+request is under way.
 """
 
 from __future__ import annotations
@@ -19,10 +21,18 @@ STOP_PATIENCE_S: Final = 1.0
 """How long :meth:`Forgetter.stop` waits for a notice that the kernel has not taken in yet."""
 
 
-class Forgetter:
-    """Tells the kernel of names, in order, while a mount lasts. Methods are called on trio's thread."""
+LOOK_AGAIN_S: Final = 0.5
+"""How often a waiting thread looks whether it is to stop."""
 
-    def __init__(self) -> None:
+
+class Forgetter:
+    """Tells the kernel of names, in order, while a mount lasts. Methods are called on trio's thread.
+
+    *directories_free* is set while no request is under way that has a directory locked.
+    """
+
+    def __init__(self, directories_free: threading.Event) -> None:
+        self._directories_free = directories_free
         self._names: SimpleQueue[tuple[int, bytes] | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="forget names", daemon=True)
@@ -42,8 +52,12 @@ class Forgetter:
         self._thread.join(STOP_PATIENCE_S)
 
     def _work(self) -> None:
-        while (noted := self._names.get()) is not None and not self._stopped.is_set():
+        while (noted := self._names.get()) is not None:
             directory, name = noted
+            while not self._directories_free.wait(LOOK_AGAIN_S) and not self._stopped.is_set():
+                pass
+            if self._stopped.is_set():
+                return
             try:
                 pyfuse3.invalidate_entry(pyfuse3.InodeT(directory), pyfuse3.FileNameT(name))
             except OSError as error:  # mostly ENOENT: the kernel did not know the name

@@ -13,7 +13,7 @@ from typing import Final
 import pyfuse3
 
 from imagefs.errors import InvalidArgument
-from imagefs.fuse.answering import answering, answering_patiently, reply_for
+from imagefs.fuse.answering import answering, answering_in_directory, answering_patiently, reply_for
 from imagefs.fuse.requests import Requests
 from imagefs.vfs.attributes import Attributes
 from imagefs.vfs.files import OpenedFile
@@ -43,7 +43,7 @@ class Operations(pyfuse3.Operations):
 
     # Names and attributes
 
-    @answering
+    @answering_in_directory
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -102,7 +102,7 @@ class Operations(pyfuse3.Operations):
         """opendir(3)."""
         return pyfuse3.FileHandleT(await self._tree.open_directory(inode))
 
-    @answering
+    @answering_in_directory
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """readdir(3), as READDIRPLUS: each entry carries the attributes as far as they are known."""
         entries = self._tree.entries(fh)
@@ -201,7 +201,7 @@ class Operations(pyfuse3.Operations):
 
     # Changes
 
-    @answering
+    @answering_in_directory
     async def create(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -224,14 +224,14 @@ class Operations(pyfuse3.Operations):
         """close(2) of one descriptor."""
         await self._tree.files.flush(fh)
 
-    @answering
+    @answering_in_directory
     async def unlink(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """unlink(2)."""
         await self._tree.unlink(parent_inode, name)
 
-    @answering
+    @answering_in_directory
     async def rename(
         self,
         parent_inode_old: pyfuse3.InodeT,
@@ -245,7 +245,7 @@ class Operations(pyfuse3.Operations):
         exchange = bool(flags & pyfuse3.RENAME_EXCHANGE)
         await self._tree.rename(parent_inode_old, name_old, parent_inode_new, name_new, exchange=exchange)
 
-    @answering
+    @answering_in_directory
     async def link(
         self,
         inode: pyfuse3.InodeT,
@@ -256,7 +256,7 @@ class Operations(pyfuse3.Operations):
         """link(2)."""
         return _entry(await self._tree.link(inode, new_parent_inode, new_name))
 
-    @answering
+    @answering_in_directory
     async def mkdir(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -267,14 +267,14 @@ class Operations(pyfuse3.Operations):
         """mkdir(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @answering
+    @answering_in_directory
     async def rmdir(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """rmdir(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @answering
+    @answering_in_directory
     async def symlink(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -285,7 +285,7 @@ class Operations(pyfuse3.Operations):
         """symlink(2)."""
         raise self._tree.refusal_of_structure(parent_inode)
 
-    @answering
+    @answering_in_directory
     async def mknod(
         self,
         parent_inode: pyfuse3.InodeT,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,9 @@ class Requests:
         self._addition = addition
         self._under_way: dict[int, _Work] = {}
         self._copies: _Copies | None = None
+        self._in_directories = 0
+        self.directories_free = threading.Event()
+        self.directories_free.set()
         if addition is not None:
             addition.register(self._interrupt, self._copy)
 
@@ -85,6 +89,21 @@ class Requests:
             self._under_way.pop(number, None)
         if work.scope.cancelled_caught:
             raise Interrupted("Interrupted by a signal.") if work.interrupted else trio.TooSlowError
+
+    @contextmanager
+    def in_directory(self) -> Iterator[None]:
+        """Around a request for which the kernel keeps a directory locked until it is answered.
+
+        ``directories_free`` is set, for any thread, while there is none.
+        """
+        self._in_directories += 1
+        self.directories_free.clear()
+        try:
+            yield
+        finally:
+            self._in_directories -= 1
+            if not self._in_directories:
+                self.directories_free.set()
 
     def _take_current(self) -> int:
         """The current request's number; 0 where it is not known."""

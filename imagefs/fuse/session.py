@@ -61,8 +61,7 @@ class Session:
 
     def __init__(self, options: MountOptions) -> None:
         self._options = options
-        self._mounted = False
-        self._forgetter = Forgetter()
+        self._forgetter: Forgetter | None = None
         logging.getLogger("pyfuse3").addFilter(_is_worth_saying)
 
     def mount(self, operations: Operations) -> None:
@@ -74,7 +73,7 @@ class Session:
                 f"{self._options.mountpoint} could not be mounted: FUSE refused (is /dev/fuse there and usable, "
                 "and fuse3 installed?)."
             ) from error
-        self._mounted = True
+        self._forgetter = Forgetter(operations.requests.directories_free)
         self._forgetter.start()
         if not interpose.in_use():
             logger.warning(
@@ -95,14 +94,14 @@ class Session:
 
     def unmount(self) -> None:
         """Unmount if still mounted. Requests that wait fail, and files that are open stop working."""
-        if self._mounted:
-            self._mounted = False
+        if self._forgetter is not None:
             self._forgetter.stop()
+            self._forgetter = None
             pyfuse3.close(unmount=True)
 
     def forget_name(self, directory: int, name: bytes) -> None:
         """Tell the kernel that *name* in *directory* may mean something else now."""
-        if self._mounted:
+        if self._forgetter is not None:
             self._forgetter.forget(directory, name)
 
     async def _await_signal(self, scope: trio.CancelScope) -> None:
