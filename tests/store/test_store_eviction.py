@@ -13,6 +13,7 @@ from store_cases import MIB, content_file, key_of, open_cache, present_blocks, w
 
 from imagefs.errors import CacheFull, CacheUnusable
 from imagefs.store.blocks import BLOCK_BYTES, SEGMENT_BYTES
+from imagefs.store.content_file import StoredContent
 from imagefs.store.directory import CacheDirectory
 from imagefs.store.space import Limits, Space
 
@@ -146,6 +147,14 @@ def test_eviction_follows_the_last_use(
     cache.close()
 
 
+def right_or_evicted(content: StoredContent, block: int) -> bool:
+    """Whether a block has its checksum, or another writer has had it evicted meanwhile."""
+    try:
+        return content.check_block(block)
+    except CacheUnusable:
+        return not content.present[block]
+
+
 def test_the_limit_holds_for_many_writers(path: Path) -> None:
     """Threads that write at once never take the cache over its limit, and all that is present is right."""
     cache = open_cache(path, max_bytes=24 * MIB)
@@ -160,7 +169,7 @@ def test_the_limit_holds_for_many_writers(path: Path) -> None:
                 seen.append(cache.usage().cached_bytes)
                 if first % 32 == 0:
                     content.flush()
-            assert all(content.check_block(block) for block in present_blocks(content))
+            assert all(right_or_evicted(content, block) for block in present_blocks(content))
             content.close()
         except BaseException as error:
             failures.append(error)
@@ -170,7 +179,7 @@ def test_the_limit_holds_for_many_writers(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not [failure for failure in failures if not isinstance(failure, CacheFull | AssertionError)]
+    assert not [failure for failure in failures if not isinstance(failure, CacheFull)]
     assert max(seen) <= 24 * MIB
     held = cache.usage().cached_bytes
     cache.close()
