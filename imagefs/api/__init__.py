@@ -20,9 +20,9 @@
 """
 
 from imagefs.api.body import ContentBody
-from imagefs.api.client import DEFAULT_API_URL, ServiceClient
+from imagefs.api.client import ServiceClient
 from imagefs.api.clock import Clock, SystemClock
 from imagefs.api.limits import Limits
 from imagefs.api.parsing import Listing
 
-__all__ = ["DEFAULT_API_URL", "Clock", "ContentBody", "Limits", "Listing", "ServiceClient", "SystemClock"]
+__all__ = ["Clock", "ContentBody", "Limits", "Listing", "ServiceClient", "SystemClock"]

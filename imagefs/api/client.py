@@ -25,10 +25,8 @@ from imagefs.api.retry import RetryPolicy
 from imagefs.api.signing import signed_form
 from imagefs.api.transport import Exchange, Transport
 from imagefs.api.verdicts import Verdicts
-from imagefs.core.models import Credentials, ImageDetails
+from imagefs.core.models import DEFAULT_API_URL, Credentials, ImageDetails
 from imagefs.errors import AnswerLost, MalformedAnswer, Overloaded, ServiceError, Unreachable
-
-DEFAULT_API_URL: Final = "https://dynamic.lunanode.com/api/"
 
 CREATING_ACTIONS: Final = ("fetch", "replicate")
 """The actions that answer with the id of a new image."""

@@ -14,6 +14,7 @@ import platformdirs
 
 from imagefs.cli import background, credentials, logs, mount_options
 from imagefs.cli.sizes import Size
+from imagefs.core.models import DEFAULT_API_URL
 from imagefs.errors import ImagefsError, SetupError
 from imagefs.fuse.mountpoint import prepare_mountpoint
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_API_URL: Final = "https://dynamic.lunanode.com/api/"
 DEFAULT_CACHE_BYTES: Final = 20 << 30
 MIN_FREE_BYTES: Final = 512 << 20
 """So much of the cache's disk is left to others."""

@@ -12,6 +12,9 @@ from typing import Final
 DOCUMENTED_REGIONS: Final = ("toronto", "montreal", "roubaix")
 """The regions that the service's page names, in its order."""
 
+DEFAULT_API_URL: Final = "https://dynamic.lunanode.com/api/"
+"""Where the service's API is, as its overview page says."""
+
 
 class Phase(Enum):
     """What a status text means for a reader."""
