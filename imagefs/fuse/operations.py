@@ -211,7 +211,7 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there."""
-        opened, attributes = await self._tree.create(parent_inode, name)
+        opened, attributes = await self._tree.changes.create(parent_inode, name)
         return _file_info(opened), _entry(attributes)
 
     @answering
@@ -229,7 +229,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """unlink(2)."""
-        await self._tree.unlink(parent_inode, name)
+        await self._tree.changes.unlink(parent_inode, name)
 
     @answering_in_directory
     async def rename(
@@ -243,7 +243,9 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """rename(2)."""
         exchange = bool(flags & pyfuse3.RENAME_EXCHANGE)
-        await self._tree.rename(parent_inode_old, name_old, parent_inode_new, name_new, exchange=exchange)
+        await self._tree.changes.rename(
+            parent_inode_old, name_old, parent_inode_new, name_new, exchange=exchange
+        )
 
     @answering_in_directory
     async def link(
@@ -254,7 +256,7 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """link(2)."""
-        return _entry(await self._tree.link(inode, new_parent_inode, new_name))
+        return _entry(await self._tree.changes.link(inode, new_parent_inode, new_name))
 
     @answering_in_directory
     async def mkdir(
@@ -265,14 +267,14 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """mkdir(2)."""
-        raise self._tree.refusal_of_structure(parent_inode)
+        raise self._tree.changes.refusal_of_structure(parent_inode)
 
     @answering_in_directory
     async def rmdir(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """rmdir(2)."""
-        raise self._tree.refusal_of_structure(parent_inode)
+        raise self._tree.changes.refusal_of_structure(parent_inode)
 
     @answering_in_directory
     async def symlink(
@@ -283,7 +285,7 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """symlink(2)."""
-        raise self._tree.refusal_of_structure(parent_inode)
+        raise self._tree.changes.refusal_of_structure(parent_inode)
 
     @answering_in_directory
     async def mknod(
@@ -295,7 +297,7 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """mknod(2)."""
-        raise self._tree.refusal_of_structure(parent_inode)
+        raise self._tree.changes.refusal_of_structure(parent_inode)
 
 
 def _file_info(opened: OpenedFile) -> pyfuse3.FileInfo:

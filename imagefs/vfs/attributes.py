@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from imagefs.core.models import ImageDetails, ListedImage, Phase
-from imagefs.vfs.drafts import DraftFile
+from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.nodes import Control, Draft, Image, Region, Root
 
 SECTOR_BYTES: Final = 512
@@ -58,6 +58,11 @@ class AttributeRules:
     def __init__(self, ownership: Ownership, names_ttl_s: float) -> None:
         self._ownership = ownership
         self._names_ttl_s = names_ttl_s
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the account is mounted read-only."""
+        return self._ownership.read_only
 
     def of_directory(self, node: Root | Region) -> Attributes:
         """The root's or a region's."""

@@ -22,7 +22,8 @@ from imagefs.errors import (
     ReadOnly,
 )
 from imagefs.vfs.control import ControlFiles, ControlHandle
-from imagefs.vfs.drafts import DraftFile, Drafts
+from imagefs.vfs.draft_file import DraftFile
+from imagefs.vfs.drafts import Drafts
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Files:
         if isinstance(file, ControlHandle):
             return file.text[offset : offset + length]
         if isinstance(file, _OpenDraft):
-            return await self._drafts.read(file.draft, offset, length)
+            return await self._drafts.filling.read(file.draft, offset, length)
         if isinstance(file, _OpenPending):
             raise ImagePending(f"Image {file.image_id} was not ready yet when it was opened.")
         try:
@@ -165,7 +166,7 @@ class Files:
             await self._controls.write(file, data)
             return len(data)
         if isinstance(file, _OpenDraft):
-            return await self._drafts.write(file.draft, offset, data)
+            return await self._drafts.filling.write(file.draft, offset, data)
         raise ReadOnly("Images cannot be written to.")
 
     async def copy_range(
@@ -178,7 +179,9 @@ class Files:
         source, target = self._open[source_handle], self._open[target_handle]
         if not isinstance(source, _OpenImage) or not isinstance(target, _OpenDraft):
             raise NotSupported("Only images can be copied, and only to new files.")
-        return await self._drafts.copy(target.draft, source.image, source_offset, target_offset, length)
+        return await self._drafts.filling.copy(
+            target.draft, source.image, source_offset, target_offset, length
+        )
 
     async def flush(self, handle: int) -> None:
         """One descriptor of the handle is closed."""
@@ -186,7 +189,7 @@ class Files:
         if isinstance(file, ControlHandle):
             await self._controls.flush(file)
         elif isinstance(file, _OpenDraft) and file.writable:
-            await self._drafts.flush(file.draft)
+            await self._drafts.filling.flush(file.draft)
 
     async def sync(self, handle: int) -> None:
         """Until what the handle stands for is an active image. Raises ImageFailed or NotFound."""
@@ -196,7 +199,7 @@ class Files:
             await self._controls.wait(file)
         elif isinstance(file, _OpenDraft):
             if file.writable:
-                await self._drafts.flush(file.draft)
+                await self._drafts.filling.flush(file.draft)
             if file.draft.image_id is not None:
                 await self._account.wait_active(file.draft.image_id)
         elif isinstance(file, _OpenPending):

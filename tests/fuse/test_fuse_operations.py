@@ -18,7 +18,8 @@ from imagefs.fuse.errnos import listed_errors, verdict_of
 from imagefs.fuse.operations import BLOCK_SIZE_BYTES, MAX_READ_BYTES, Operations
 from imagefs.vfs.attributes import Attributes
 from imagefs.vfs.files import OpenedFile
-from imagefs.vfs.tree import Tree, Usage
+from imagefs.vfs.tree import Tree
+from imagefs.vfs.usage import Usage
 
 ATTRIBUTES = Attributes(
     inode=2**32 + 5,
@@ -36,7 +37,7 @@ CONTEXT = cast(pyfuse3.RequestContext, None)
 
 
 class FakeTree:
-    """Answers each call with ``answers``, or raises ``failure``; notes the calls. It is its own open files, too."""
+    """Answers each call with ``answers``, or raises ``failure``; notes the calls. It is its own parts, too."""
 
     def __init__(self, failure: BaseException | None = None, **answers: Any) -> None:
         self.failure = failure
@@ -45,6 +46,10 @@ class FakeTree:
 
     @property
     def files(self) -> FakeTree:
+        return self
+
+    @property
+    def changes(self) -> FakeTree:
         return self
 
     def _answer(self, name: str, *args: Any) -> Any:

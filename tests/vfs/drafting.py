@@ -11,7 +11,8 @@ from vfs_fakes import FakeAccount, MemorySpool
 
 from imagefs.account import Account
 from imagefs.core.models import ListedImage
-from imagefs.vfs.drafts import DraftFile, Drafts
+from imagefs.vfs.draft_file import DraftFile
+from imagefs.vfs.drafts import Drafts
 
 
 class Workshop:

@@ -35,7 +35,7 @@ def test_a_created_file_is_its_image_from_then_on() -> None:
 
     async def scene() -> None:
         grove = await grown()
-        opened, attributes = await grove.tree.create(MONTREAL, b"new%20one")
+        opened, attributes = await grove.tree.changes.create(MONTREAL, b"new%20one")
         assert opened.direct
         assert await names(grove, MONTREAL) == [b"m", b"new%20one"]
         assert await grove.find(b"montreal", b"new%20one") == attributes.inode
@@ -60,7 +60,7 @@ def test_a_name_is_listed_once() -> None:
 
     async def scene() -> None:
         grove = await grown()
-        await grove.tree.create(MONTREAL, b"new")
+        await grove.tree.changes.create(MONTREAL, b"new")
         grove.account.list_anew(*ROWS, image("9", "new", "montreal"))
         assert await names(grove, MONTREAL) == [b"m", b"new"]
         assert await grove.find(b"montreal", b"new") == image_inode("9")
@@ -73,7 +73,7 @@ def test_a_reader_of_a_draft_decides_nothing() -> None:
 
     async def scene() -> None:
         grove = await grown()
-        writer, attributes = await grove.tree.create(MONTREAL, b"new")
+        writer, attributes = await grove.tree.changes.create(MONTREAL, b"new")
         await grove.files.write(writer.handle, 0, b"half")
         reader = await grove.tree.open(attributes.inode, os.O_RDONLY)
         assert await grove.files.read(reader.handle, 0, 10) == b"half"
@@ -90,10 +90,10 @@ def test_renaming() -> None:
 
     async def scene() -> None:
         grove = await grown()
-        rename = grove.tree.rename
+        rename = grove.tree.changes.rename
         await rename(TORONTO, b"a", TORONTO, b"x%2Fy", exchange=False)
         await rename(TORONTO, b"x%2Fy", MONTREAL, b"moved", exchange=False)
-        _, attributes = await grove.tree.create(TORONTO, b"draft")
+        _, attributes = await grove.tree.changes.create(TORONTO, b"draft")
         await rename(TORONTO, b"draft", MONTREAL, b"other", exchange=False)
         assert await grove.find(b"montreal", b"other") == attributes.inode
         assert grove.account.calls == [("rename", "1", "x/y"), ("move", "1", "montreal", "moved")]
@@ -110,9 +110,9 @@ def test_removing() -> None:
 
     async def scene() -> None:
         grove = await grown()
-        opened, _ = await grove.tree.create(TORONTO, b"draft")
-        await grove.tree.unlink(TORONTO, b"draft")
-        await grove.tree.unlink(TORONTO, b"a")
+        opened, _ = await grove.tree.changes.create(TORONTO, b"draft")
+        await grove.tree.changes.unlink(TORONTO, b"draft")
+        await grove.tree.changes.unlink(TORONTO, b"a")
         assert grove.account.calls == [("delete", "1")]
         assert await names(grove, TORONTO) == [b"b"]
         with pytest.raises(NotFound):
@@ -127,28 +127,28 @@ def test_a_link_into_another_region_is_a_replica() -> None:
     async def scene() -> None:
         grove = await grown()
         inode = await grove.find(b"toronto", b"a")
-        linked = await grove.tree.link(inode, MONTREAL, b"copy")
+        linked = await grove.tree.changes.link(inode, MONTREAL, b"copy")
         assert await grove.find(b"montreal", b"copy") == linked.inode != inode
         with pytest.raises(NotPermitted):
-            await grove.tree.link(inode, TORONTO, b"copy")
+            await grove.tree.changes.link(inode, TORONTO, b"copy")
         with pytest.raises(Exists):
-            await grove.tree.link(inode, MONTREAL, b"m")
+            await grove.tree.changes.link(inode, MONTREAL, b"m")
         assert grove.account.calls == [("replicate", "1", "montreal", "copy")]
 
     play(scene)
 
 
 ATTEMPTS: tuple[tuple[Callable[[Grove], Awaitable[object]], type[Exception]], ...] = (
-    (lambda grove: grove.tree.create(1, b"x"), NotPermitted),
-    (lambda grove: grove.tree.create(TORONTO, b"a"), Exists),
-    (lambda grove: grove.tree.rename(TORONTO, b"a", TORONTO, b"b", exchange=False), Exists),
-    (lambda grove: grove.tree.rename(TORONTO, b"a", MONTREAL, b"m", exchange=False), Exists),
-    (lambda grove: grove.tree.rename(TORONTO, b"a", TORONTO, b"b", exchange=True), NotPermitted),
-    (lambda grove: grove.tree.rename(TORONTO, b"a", 1, b"a", exchange=False), NotPermitted),
-    (lambda grove: grove.tree.rename(1, b"toronto", 1, b"x", exchange=False), NotPermitted),
-    (lambda grove: grove.tree.rename(TORONTO, b"none", TORONTO, b"x", exchange=False), NotFound),
-    (lambda grove: grove.tree.unlink(TORONTO, b"none"), NotFound),
-    (lambda grove: grove.tree.unlink(1, b"toronto"), NotPermitted),
+    (lambda grove: grove.tree.changes.create(1, b"x"), NotPermitted),
+    (lambda grove: grove.tree.changes.create(TORONTO, b"a"), Exists),
+    (lambda grove: grove.tree.changes.rename(TORONTO, b"a", TORONTO, b"b", exchange=False), Exists),
+    (lambda grove: grove.tree.changes.rename(TORONTO, b"a", MONTREAL, b"m", exchange=False), Exists),
+    (lambda grove: grove.tree.changes.rename(TORONTO, b"a", TORONTO, b"b", exchange=True), NotPermitted),
+    (lambda grove: grove.tree.changes.rename(TORONTO, b"a", 1, b"a", exchange=False), NotPermitted),
+    (lambda grove: grove.tree.changes.rename(1, b"toronto", 1, b"x", exchange=False), NotPermitted),
+    (lambda grove: grove.tree.changes.rename(TORONTO, b"none", TORONTO, b"x", exchange=False), NotFound),
+    (lambda grove: grove.tree.changes.unlink(TORONTO, b"none"), NotFound),
+    (lambda grove: grove.tree.changes.unlink(1, b"toronto"), NotPermitted),
 )
 
 

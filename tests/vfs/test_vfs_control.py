@@ -195,15 +195,15 @@ def test_the_control_file_stays_what_it_is() -> None:
         inode = await grove.find(b"toronto", b".fetch")
         assert inode == control_inode("toronto")
         for refused in (
-            grove.tree.unlink(toronto, b".fetch"),
-            grove.tree.rename(toronto, b".fetch", toronto, b"x", exchange=False),
-            grove.tree.rename(toronto, b"a", toronto, b".fetch", exchange=False),
+            grove.tree.changes.unlink(toronto, b".fetch"),
+            grove.tree.changes.rename(toronto, b".fetch", toronto, b"x", exchange=False),
+            grove.tree.changes.rename(toronto, b"a", toronto, b".fetch", exchange=False),
             grove.tree.set_attributes(inode, mode=0o755, mtime_ns=None),
         ):
             with pytest.raises(NotPermitted):
                 await refused
         with pytest.raises(Exists):
-            await grove.tree.create(toronto, b".fetch")
+            await grove.tree.changes.create(toronto, b".fetch")
         await grove.tree.set_attributes(inode, mode=0o600, mtime_ns=1)
         await grove.tree.truncate(inode, 0)
         assert grove.account.calls == []

@@ -26,7 +26,8 @@ from imagefs.errors import (
     StoreError,
     Unreachable,
 )
-from imagefs.vfs.drafts import LINGER_S, NAMES_PATIENCE_S, PREPARING_BYTES
+from imagefs.vfs.drafts import LINGER_S, NAMES_PATIENCE_S
+from imagefs.vfs.filling import PREPARING_BYTES
 
 CONTENT = bytes(range(200)) * 5
 OTHER = b"o" * 600
@@ -67,10 +68,10 @@ def test_copied_ranges_in_any_order_are_one_replica(pieces: list[int]) -> None:
         draft = shop.create()
         seen: set[int] = set()
         for offset in pieces:
-            assert await shop.drafts.copy(draft, shop.row("1"), offset, offset, 100) == 100
+            assert await shop.drafts.filling.copy(draft, shop.row("1"), offset, offset, 100) == 100
             seen.add(offset)
             assert shop.account.calls == (REPLICATED if len(seen) == 10 else [])
-        await shop.drafts.flush(draft)
+        await shop.drafts.filling.flush(draft)
         assert (draft.size_bytes, shop.vanished, shop.spools) == (1000, ["new"], [])
 
     work(account(), scene)
@@ -83,9 +84,9 @@ def test_bytes_in_any_order_are_one_replica(pieces: list[int]) -> None:
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
         for offset in pieces:
-            assert await shop.drafts.write(draft, offset, CONTENT[offset : offset + 100]) == 100
-        await shop.drafts.flush(draft)
-        await shop.drafts.flush(draft)
+            assert await shop.drafts.filling.write(draft, offset, CONTENT[offset : offset + 100]) == 100
+        await shop.drafts.filling.flush(draft)
+        await shop.drafts.filling.flush(draft)
         assert shop.account.calls == REPLICATED
         await shop.drafts.released(draft)
         assert shop.spools[0].closed == 1
@@ -99,12 +100,12 @@ def test_two_handles_fill_one_draft() -> None:
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
         shop.drafts.opened(draft)
-        await shop.drafts.flush(draft)
-        await shop.drafts.copy(draft, shop.row("1"), 0, 0, 600)
-        assert await shop.drafts.copy(draft, shop.row("1"), 600, 600, 1 << 30) == 400
-        await shop.drafts.flush(draft)
+        await shop.drafts.filling.flush(draft)
+        await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 600)
+        assert await shop.drafts.filling.copy(draft, shop.row("1"), 600, 600, 1 << 30) == 400
+        await shop.drafts.filling.flush(draft)
         await shop.drafts.released(draft)
-        await shop.drafts.flush(draft)
+        await shop.drafts.filling.flush(draft)
         await shop.drafts.released(draft)
         assert shop.account.calls == REPLICATED
 
@@ -116,11 +117,11 @@ def test_two_flushes_at_once_are_one_replica() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.write(draft, 0, OTHER)
+        await shop.drafts.filling.write(draft, 0, OTHER)
         shop.account.answering = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(shop.drafts.flush, draft)
-            nursery.start_soon(shop.drafts.flush, draft)
+            nursery.start_soon(shop.drafts.filling.flush, draft)
+            nursery.start_soon(shop.drafts.filling.flush, draft)
             await trio.testing.wait_all_tasks_blocked(0.01)
             shop.account.answering.set()
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
@@ -135,10 +136,10 @@ def test_a_copy_that_is_interrupted_and_sent_again_is_one_replica() -> None:
         draft = shop.create()
         shop.account.answering = trio.Event()
         with trio.move_on_after(1):
-            await shop.drafts.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
         assert draft.image_id is None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(shop.drafts.copy, draft, shop.row("1"), 0, 0, 1000)
+            nursery.start_soon(shop.drafts.filling.copy, draft, shop.row("1"), 0, 0, 1000)
             await trio.testing.wait_all_tasks_blocked(0.01)
             shop.account.answering.set()
         assert draft.image_id is not None
@@ -156,8 +157,8 @@ def test_the_beginning_of_a_larger_image_is_not_taken_for_a_smaller_one() -> Non
         whole, part = shop.create("whole"), shop.create("part")
         for draft, size in ((whole, 1000), (part, 600)):
             for offset in range(0, size, 200):
-                await shop.drafts.write(draft, offset, CONTENT[offset : offset + 200])
-            await shop.drafts.flush(draft)
+                await shop.drafts.filling.write(draft, offset, CONTENT[offset : offset + 200])
+            await shop.drafts.filling.flush(draft)
         assert shop.account.calls == [
             ("replicate", "1", "toronto", "whole"),
             ("replicate", "2", "toronto", "part"),
@@ -171,11 +172,11 @@ def test_the_largest_image_is_replicated_by_its_last_write() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.write(draft, 0, CONTENT[:999])
+        await shop.drafts.filling.write(draft, 0, CONTENT[:999])
         assert shop.account.calls == []
         shop.account.refusal = RefusedQuota("full")
         with pytest.raises(RefusedQuota):
-            await shop.drafts.write(draft, 999, CONTENT[999:])
+            await shop.drafts.filling.write(draft, 999, CONTENT[999:])
 
     work(account(), scene)
 
@@ -185,15 +186,15 @@ def test_sizes_come_before_and_after_the_bytes() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.truncate(draft, 0)
-        await shop.drafts.truncate(draft, 5000)
-        await shop.drafts.write(draft, 0, OTHER + b"tail")
-        assert await shop.drafts.read(draft, 599, 6) == b"otail\0"
-        await shop.drafts.truncate(draft, 600)
-        await shop.drafts.flush(draft)
-        await shop.drafts.truncate(draft, 600)
+        await shop.drafts.filling.truncate(draft, 0)
+        await shop.drafts.filling.truncate(draft, 5000)
+        await shop.drafts.filling.write(draft, 0, OTHER + b"tail")
+        assert await shop.drafts.filling.read(draft, 599, 6) == b"otail\0"
+        await shop.drafts.filling.truncate(draft, 600)
+        await shop.drafts.filling.flush(draft)
+        await shop.drafts.filling.truncate(draft, 600)
         with pytest.raises(ReadOnly):
-            await shop.drafts.truncate(draft, 0)
+            await shop.drafts.filling.truncate(draft, 0)
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
     work(account(), scene)
@@ -207,11 +208,11 @@ def test_a_file_that_is_being_prepared_may_be_closed() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.truncate(draft, len(content))
-        await shop.drafts.write(draft, 0, bytes(4096))
-        await shop.drafts.flush(draft)
-        await shop.drafts.write(draft, 4096, content[4096:])
-        await shop.drafts.flush(draft)
+        await shop.drafts.filling.truncate(draft, len(content))
+        await shop.drafts.filling.write(draft, 0, bytes(4096))
+        await shop.drafts.filling.flush(draft)
+        await shop.drafts.filling.write(draft, 4096, content[4096:])
+        await shop.drafts.filling.flush(draft)
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
     work(made, scene)
@@ -222,12 +223,12 @@ def test_writing_again_what_is_there_changes_nothing() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.write(draft, 0, CONTENT)
-        await shop.drafts.write(draft, 100, CONTENT[100:200])
+        await shop.drafts.filling.write(draft, 0, CONTENT)
+        await shop.drafts.filling.write(draft, 100, CONTENT[100:200])
         for offset, data in ((0, b"x"), (999, b"xx"), (1000, b"x")):
             with pytest.raises(ReadOnly):
-                await shop.drafts.write(draft, offset, data)
-        await shop.drafts.flush(draft)
+                await shop.drafts.filling.write(draft, offset, data)
+        await shop.drafts.filling.flush(draft)
         assert shop.account.calls == REPLICATED
 
     work(account(), scene)
@@ -238,41 +239,41 @@ def test_a_copy_onto_what_is_an_image_has_to_be_the_same() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.copy(draft, shop.row("1"), 0, 0, 1000)
-        assert await shop.drafts.copy(draft, shop.row("1"), 900, 900, 1000) == 100
+        await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
+        assert await shop.drafts.filling.copy(draft, shop.row("1"), 900, 900, 1000) == 100
         for source, source_offset, offset in (("2", 0, 0), ("1", 0, 1000)):
             with pytest.raises(ReadOnly):
-                await shop.drafts.copy(draft, shop.row(source), source_offset, offset, 100)
+                await shop.drafts.filling.copy(draft, shop.row(source), source_offset, offset, 100)
 
     work(account(), scene)
 
 
 async def _write_unknown(shop: Workshop) -> None:
     draft = shop.create()
-    await shop.drafts.write(draft, 0, b"y" * 600)
-    await shop.drafts.flush(draft)
+    await shop.drafts.filling.write(draft, 0, b"y" * 600)
+    await shop.drafts.filling.flush(draft)
 
 
 async def _write_what_is_here(shop: Workshop) -> None:
     draft = shop.create()
-    await shop.drafts.write(draft, 0, b"c" * 300)
-    await shop.drafts.flush(draft)
+    await shop.drafts.filling.write(draft, 0, b"c" * 300)
+    await shop.drafts.filling.flush(draft)
 
 
 async def _copy_what_is_here(shop: Workshop) -> None:
-    await shop.drafts.copy(shop.create(), shop.row("3"), 0, 0, 300)
+    await shop.drafts.filling.copy(shop.create(), shop.row("3"), 0, 0, 300)
 
 
 async def _copy_a_part(shop: Workshop) -> None:
     draft = shop.create()
-    await shop.drafts.copy(draft, shop.row("1"), 0, 0, 999)
-    await shop.drafts.flush(draft)
+    await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 999)
+    await shop.drafts.filling.flush(draft)
 
 
 async def _copy_and_write(shop: Workshop) -> None:
     draft = shop.create()
-    await shop.drafts.copy(draft, shop.row("1"), 0, 0, 999)
-    await shop.drafts.write(draft, 999, CONTENT[999:])
+    await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 999)
+    await shop.drafts.filling.write(draft, 999, CONTENT[999:])
 
 
 @pytest.mark.parametrize(
@@ -289,11 +290,11 @@ def test_what_is_no_image_of_another_region_leaves_nothing(
         draft = shop.drafts.get(2)
         assert draft is not None
         for again in (
-            partial(shop.drafts.write, draft, 0, b"x"),
-            partial(shop.drafts.copy, draft, shop.row("1"), 0, 0, 1),
-            partial(shop.drafts.truncate, draft, 1),
-            partial(shop.drafts.read, draft, 0, 1),
-            partial(shop.drafts.flush, draft),
+            partial(shop.drafts.filling.write, draft, 0, b"x"),
+            partial(shop.drafts.filling.copy, draft, shop.row("1"), 0, 0, 1),
+            partial(shop.drafts.filling.truncate, draft, 1),
+            partial(shop.drafts.filling.read, draft, 0, 1),
+            partial(shop.drafts.filling.flush, draft),
             partial(shop.drafts.rename, draft, "toronto", "other"),
         ):
             with pytest.raises(NotSupported):
@@ -324,10 +325,10 @@ def test_what_the_service_refuses_leaves_nothing(refusal: Exception, told: type[
         shop.account.refusal = refusal
         draft = shop.create()
         with pytest.raises(told) as caught:
-            await shop.drafts.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
         assert type(caught.value) is told
         with pytest.raises(told, match=str(refusal)):
-            await shop.drafts.flush(draft)
+            await shop.drafts.filling.flush(draft)
         assert shop.shown == []
 
     work(account(), scene)
@@ -339,7 +340,7 @@ def test_a_bug_while_settling_is_the_draft_s_and_not_the_mount_s(caplog: pytest.
     async def scene(shop: Workshop) -> None:
         shop.account.refusal = ZeroDivisionError("bug")
         with pytest.raises(Exception, match="bug"):
-            await shop.drafts.copy(shop.create(), shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(shop.create(), shop.row("1"), 0, 0, 1000)
         assert shop.shown == []
 
     work(account(), scene)
@@ -355,7 +356,7 @@ def test_a_name_that_was_taken_meanwhile_is_not_taken_twice() -> None:
         assert snapshot is not None
         shop.account.list_anew(*snapshot.images, image("9", "new"))
         with pytest.raises(Exists):
-            await shop.drafts.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
         assert shop.account.calls == []
 
     work(account(), scene)
@@ -367,13 +368,13 @@ def test_an_image_that_is_not_ready_cannot_be_copied() -> None:
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
         with pytest.raises(NotSupported):
-            await shop.drafts.copy(draft, shop.row("4"), 0, 0, 10)
+            await shop.drafts.filling.copy(draft, shop.row("4"), 0, 0, 10)
         with pytest.raises(NotSupported):
-            await shop.drafts.copy(draft, shop.row("1"), 0, 10, 10)
-        await shop.drafts.write(draft, 0, OTHER)
+            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 10, 10)
+        await shop.drafts.filling.write(draft, 0, OTHER)
         with pytest.raises(NotSupported):
-            await shop.drafts.copy(draft, shop.row("1"), 600, 600, 10)
-        await shop.drafts.flush(draft)
+            await shop.drafts.filling.copy(draft, shop.row("1"), 600, 600, 10)
+        await shop.drafts.filling.flush(draft)
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
     work(account(), scene)
@@ -406,7 +407,7 @@ def test_a_name_is_not_changed_while_the_service_is_asked() -> None:
             outcomes.append(await change())
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(shop.drafts.copy, draft, shop.row("1"), 0, 0, 1000)
+            nursery.start_soon(shop.drafts.filling.copy, draft, shop.row("1"), 0, 0, 1000)
             await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.start_soon(note, partial(shop.drafts.rename, draft, "toronto", "other"))
             nursery.start_soon(note, partial(shop.drafts.remove, draft, NotFound("removed")))
@@ -425,7 +426,7 @@ def test_a_name_is_not_waited_for_for_long() -> None:
         draft = shop.create()
         shop.account.answering = trio.Event()
         with trio.move_on_after(1):
-            await shop.drafts.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
         began = trio.current_time()
         with pytest.raises(Busy):
             await shop.drafts.rename(draft, "toronto", "other")
@@ -441,10 +442,10 @@ def test_a_draft_that_is_removed_while_it_is_open() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.write(draft, 0, b"x")
+        await shop.drafts.filling.write(draft, 0, b"x")
         assert await shop.drafts.remove(draft, NotFound("removed"))
         with pytest.raises(NotFound):
-            await shop.drafts.write(draft, 1, b"x")
+            await shop.drafts.filling.write(draft, 1, b"x")
         assert (shop.spools[0].closed, shop.shown) == (1, [])
 
     work(account(), scene)
@@ -457,7 +458,7 @@ def test_what_nobody_fills_goes_a_little_later(data: bytes, caplog: pytest.LogCa
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
         if data:
-            await shop.drafts.write(draft, 0, data)
+            await shop.drafts.filling.write(draft, 0, data)
         await shop.drafts.released(draft)
         await trio.sleep(LINGER_S / 2)
         shop.drafts.opened(draft)
@@ -477,7 +478,7 @@ def test_a_tool_s_mtime_goes_to_the_image() -> None:
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
         draft.mtime_ns = 42
-        await shop.drafts.copy(draft, shop.row("1"), 0, 0, 1000)
+        await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
         assert draft.image_id is not None
         assert shop.account.mtimes == {draft.image_id: 42}
 
@@ -492,8 +493,8 @@ def test_an_image_without_details_is_no_candidate() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.write(draft, 0, OTHER)
-        await shop.drafts.flush(draft)
+        await shop.drafts.filling.write(draft, 0, OTHER)
+        await shop.drafts.filling.flush(draft)
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
     work(made, scene)

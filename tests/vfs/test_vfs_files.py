@@ -227,9 +227,9 @@ def test_the_structure_cannot_be_changed() -> None:
     async def scene() -> None:
         grove = Grove(*ROWS)
         inode = await grove.find(b"toronto", b"debian.iso")
-        assert isinstance(grove.tree.refusal_of_structure(1), NotPermitted)
-        assert isinstance(Grove(*ROWS, read_only=True).tree.refusal_of_structure(1), ReadOnly)
+        assert isinstance(grove.tree.changes.refusal_of_structure(1), NotPermitted)
+        assert isinstance(Grove(*ROWS, read_only=True).tree.changes.refusal_of_structure(1), ReadOnly)
         with pytest.raises(NotDirectory):
-            grove.tree.refusal_of_structure(inode)
+            grove.tree.changes.refusal_of_structure(inode)
 
     play(scene)

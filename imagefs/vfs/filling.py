@@ -1,0 +1,185 @@
+"""What is put into drafts: ranges of images, and bytes. On trio's thread; spools are written in worker threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from imagefs.account import Account
+from imagefs.core.extents import ExtentSet
+from imagefs.core.models import ContentKey, ListedImage, Phase
+from imagefs.errors import NotSupported, ReadOnly
+from imagefs.vfs.draft_file import DraftFile, SpoolFile
+from imagefs.vfs.matching import Matching
+from imagefs.vfs.settling import Settling
+
+PREPARING_BYTES: Final = 64 << 10
+"""A file that was given a size and less than this of its content is still being prepared: ``qemu-img`` flushes it
+so before it writes."""
+
+
+class Filling:
+    """Fills drafts, and settles each as soon as it is known which image it is."""
+
+    def __init__(
+        self,
+        account: Account,
+        settling: Settling,
+        new_spool: Callable[[], SpoolFile],
+        disk_threads: trio.CapacityLimiter,
+    ) -> None:
+        self._account = account
+        self._settling = settling
+        self._matching = Matching(account)
+        self._new_spool = new_spool
+        self._disk_threads = disk_threads
+
+    # Copying ranges
+
+    async def copy(
+        self, draft: DraftFile, source: ListedImage, source_offset: int, offset: int, length: int
+    ) -> int:
+        """Take *length* bytes at *source_offset* of an active image as the draft's from *offset* on.
+
+        Returns how many that are: fewer at the image's end. The last piece that was missing has the image
+        replicated. Pieces may come in any order and more than once.
+
+        Raises NotSupported where the copy is none of a whole image of another region, or what the service answered.
+        """
+        details = await self._account.details(source.image_id)
+        key = details.content_key
+        if key is None or source.phase is not Phase.ACTIVE:
+            raise NotSupported(f"Image {source.image_id} cannot be copied now.")
+        length = min(length, max(0, key.size_bytes - source_offset))
+        async with draft.busy:
+            await draft.settled()
+            draft.raise_if_refused()
+            if draft.image_id is not None:
+                if draft.key != key or source_offset != offset:
+                    raise _is_image(draft)
+                return length
+            if source_offset != offset or draft.spool is not None:
+                raise NotSupported("Only whole images can be copied.")
+            replica_of = self._matching.elsewhere(draft.region, key)
+            if replica_of is None:
+                error = NotSupported(
+                    f"Image {source.image_id} is in {draft.region} already; the service cannot copy it there."
+                )
+                await self._settling.refuse(draft, error)
+                raise error
+            extents = draft.copied.setdefault(key, ExtentSet())
+            extents.add(offset, offset + length)
+            draft.size_bytes = max(draft.size_bytes, offset + length)
+            if extents.covers(0, key.size_bytes):
+                await self._settling.settle(draft, replica_of, key)
+            return length
+
+    # Writing bytes
+
+    async def write(self, draft: DraftFile, offset: int, data: bytes) -> int:
+        """Write *data* at *offset*; the write that completes an image's content has it replicated.
+
+        Where some image elsewhere is larger, the bytes may be only its beginning, and :meth:`flush` decides.
+
+        Raises NotSupported for content that no image of another region has, what the service answered, or StoreError.
+        """
+        async with draft.busy:
+            await draft.settled()
+            draft.raise_if_refused()
+            if draft.image_id is not None:
+                await self._compare(draft, offset, data)
+                return len(data)
+            if draft.copied:
+                await self._refuse_content(draft)
+            spool = await self._spool(draft)
+            await trio.to_thread.run_sync(spool.write, offset, data, limiter=self._disk_threads)
+            draft.size_bytes = spool.size_bytes
+            if (
+                spool.written_bytes
+                == spool.size_bytes
+                == max(await self._matching.sizes_elsewhere(draft.region), default=None)
+            ):
+                await self._settle_if_known(draft, spool)
+            return len(data)
+
+    async def truncate(self, draft: DraftFile, size_bytes: int) -> None:
+        """Give the draft another size. Raises as :meth:`write`; ReadOnly for another size than that of its image."""
+        async with draft.busy:
+            await draft.settled()
+            draft.raise_if_refused()
+            if draft.image_id is not None or draft.copied:
+                if size_bytes != draft.size_bytes:
+                    raise _is_image(draft)
+                return
+            if size_bytes != draft.size_bytes:
+                spool = await self._spool(draft)
+                await trio.to_thread.run_sync(spool.truncate, size_bytes, limiter=self._disk_threads)
+                draft.size_bytes = spool.size_bytes
+
+    async def read(self, draft: DraftFile, offset: int, length: int) -> bytes:
+        """What was written so far."""
+        async with draft.busy:
+            await draft.settled()
+            draft.raise_if_refused()
+            if draft.spool is None:
+                return b""
+            return await trio.to_thread.run_sync(draft.spool.read, offset, length, limiter=self._disk_threads)
+
+    async def flush(self, draft: DraftFile) -> None:
+        """A descriptor is closed: by now the content has to be known, unless there is none yet.
+
+        Raises as :meth:`write`.
+        """
+        async with draft.busy:
+            await draft.settled()
+            draft.raise_if_refused()
+            if draft.image_id is not None or draft.is_empty:
+                return
+            spool = draft.spool
+            if spool is None:
+                await self._refuse_content(draft)
+            elif not await self._settle_if_known(draft, spool):
+                if spool.written_bytes <= PREPARING_BYTES < spool.size_bytes:
+                    return
+                await self._refuse_content(draft)
+
+    async def _compare(self, draft: DraftFile, offset: int, data: bytes) -> None:
+        """Writing to a settled draft is fine as long as it changes nothing."""
+        found = b""
+        if draft.spool is not None:
+            found = await trio.to_thread.run_sync(
+                draft.spool.read, offset, len(data), limiter=self._disk_threads
+            )
+        if found != data:
+            raise _is_image(draft)
+
+    async def _spool(self, draft: DraftFile) -> SpoolFile:
+        if draft.spool is None:
+            draft.spool = await trio.to_thread.run_sync(self._new_spool, limiter=self._disk_threads)
+        return draft.spool
+
+    async def _settle_if_known(self, draft: DraftFile, spool: SpoolFile) -> bool:
+        """Replicate the image that has just these bytes, if there is one."""
+        size_bytes = spool.size_bytes
+        if size_bytes not in await self._matching.sizes_elsewhere(draft.region, anew=True):
+            return False
+        md5 = await trio.to_thread.run_sync(spool.md5, limiter=self._disk_threads)
+        key = ContentKey(size_bytes, md5)
+        image = self._matching.elsewhere(draft.region, key)
+        if image is None:
+            return False
+        await self._settling.settle(draft, image, key)
+        return True
+
+    async def _refuse_content(self, draft: DraftFile) -> None:
+        error = NotSupported(
+            f"No image of another region has the content of {draft.name!r}; the service takes no other."
+        )
+        await self._settling.refuse(draft, error)
+        raise error
+
+
+def _is_image(draft: DraftFile) -> ReadOnly:
+    return ReadOnly(f"{draft.filename!r} is an image already, and cannot be changed.")

@@ -1,0 +1,62 @@
+"""Which images a draft's content can be: those of other regions that have it. On trio's thread."""
+
+from __future__ import annotations
+
+import logging
+
+from imagefs.account import Account, Snapshot
+from imagefs.core.models import ContentKey, ListedImage, Phase
+from imagefs.errors import ServiceError
+
+logger = logging.getLogger(__name__)
+
+
+class Matching:
+    """Looks for images by what is in them."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._sizes_of: Snapshot | None = None
+        self._sizes: dict[str, frozenset[int]] = {}
+
+    def elsewhere(self, region: str, key: ContentKey) -> ListedImage | None:
+        """An active image outside *region* that has the content *key*, as far as details are known."""
+        snapshot = self._account.snapshot
+        for image in snapshot.images if snapshot else ():
+            if image.region == region or image.phase is not Phase.ACTIVE:
+                continue
+            details = self._account.known_details(image.image_id)
+            if details is not None and details.content_key == key:
+                return image
+        return None
+
+    async def sizes_elsewhere(self, region: str, *, anew: bool = False) -> frozenset[int]:
+        """The sizes of the active images outside *region*; asks for details that are missing.
+
+        Those of one listing are found out once, as every write needs them, unless *anew*.
+        """
+        snapshot = await self._account.images()
+        if anew or self._sizes_of is not snapshot:
+            self._sizes_of, self._sizes = snapshot, {}
+        if region not in self._sizes:
+            self._sizes[region] = await self._ask_for_sizes(snapshot, region)
+        return self._sizes[region]
+
+    async def _ask_for_sizes(self, snapshot: Snapshot, region: str) -> frozenset[int]:
+        candidates = [
+            image for image in snapshot.images if image.region != region and image.phase is Phase.ACTIVE
+        ]
+        for elsewhere in {image.region for image in candidates}:
+            self._account.prefetch_details(elsewhere)
+        sizes: set[int] = set()
+        for image in candidates:
+            details = self._account.known_details(image.image_id)
+            if details is None:
+                try:
+                    details = await self._account.details(image.image_id)
+                except ServiceError as error:
+                    logger.info("Image %s cannot be compared: %s", image.image_id, error)
+                    continue
+            if details.size_bytes is not None:
+                sizes.add(details.size_bytes)
+        return frozenset(sizes)

@@ -1,0 +1,107 @@
+"""What a name or an inode number stands for at this moment. On trio's thread; asks nobody.
+
+Used by the other parts of the tree. What a number stands for can change while the kernel holds it: a draft becomes an
+image, and an image that is moved becomes its replica.
+"""
+
+from __future__ import annotations
+
+from imagefs.account import Account, Snapshot
+from imagefs.core.names import CONTROL_NAME, from_os
+from imagefs.errors import NotDirectory, NotFound
+from imagefs.vfs.draft_file import DraftFile
+from imagefs.vfs.drafts import Drafts
+from imagefs.vfs.nodes import Control, Draft, Image, InodeTable, Node, Region, Root
+
+
+class Resolution:
+    """The nodes that the kernel knows, and those that names lead to."""
+
+    def __init__(self, account: Account, drafts: Drafts) -> None:
+        self._account = account
+        self._drafts = drafts
+        self._inodes = InodeTable()
+        self._moved: dict[str, str] = {}
+
+    # By name
+
+    def resolve(self, directory: Root | Region, name: bytes, snapshot: Snapshot) -> Node:
+        """What *name* means in *directory*. Raises NotFound, NameTooLong, NameNotUtf8."""
+        node = self.find(directory, name, snapshot)
+        if node is None:
+            raise NotFound(f"There is no {name!r} here.")
+        return node
+
+    def find(self, directory: Root | Region, name: bytes, snapshot: Snapshot) -> Node | None:
+        """As :meth:`resolve`; None where there is nothing of that name."""
+        filename = from_os(name)
+        if isinstance(directory, Root):
+            region = snapshot.region_names.resolve(filename)
+            return None if region is None else Region(region)
+        if filename == CONTROL_NAME:
+            return Control(directory.name)
+        image_id = snapshot.names(directory.name).resolve(filename)
+        if image_id is not None:
+            return Image(image_id)
+        draft = self._drafts.find(directory.name, filename)
+        return None if draft is None else Draft(draft.number)
+
+    # By inode number
+
+    def remember(self, node: Node) -> None:
+        """The kernel was told of *node* once more."""
+        self._inodes.remember(node)
+
+    def forget(self, inode: int, lookups: int) -> None:
+        """The kernel drops *lookups* references."""
+        node = self._inodes.get(inode)
+        self._inodes.forget(inode, lookups)
+        if self._inodes.get(inode) is None:
+            if isinstance(node, Draft):
+                self._drafts.forget(node.number)
+            elif isinstance(node, Image):
+                self._moved.pop(node.image_id, None)
+
+    def looked_up(self, inode: int) -> Node | None:
+        """What *inode* stood for when the kernel was told of it."""
+        return self._inodes.get(inode)
+
+    def node(self, inode: int) -> Node:
+        """What *inode* stands for by now: a settled draft is its image, and a moved image its replica.
+
+        Raises NotFound.
+        """
+        node = self._inodes.get(inode)
+        if node is None:
+            raise NotFound(f"Inode {inode} is not known.")
+        if isinstance(node, Image) and node.image_id in self._moved:
+            snapshot = self._account.snapshot
+            if snapshot is None or node.image_id not in snapshot.by_id:
+                return Image(self._moved[node.image_id])
+        return self.settled(node)
+
+    def settled(self, node: Node) -> Node:
+        """*node*, or the image that this draft has become."""
+        if isinstance(node, Draft):
+            draft = self._drafts.get(node.number)
+            if draft is not None and draft.image_id is not None:
+                return Image(draft.image_id)
+        return node
+
+    def draft(self, node: Draft) -> DraftFile:
+        """The draft itself. Raises NotFound for one that is refused, or an image by now."""
+        draft = self._drafts.get(node.number)
+        if draft is None or not draft.is_open:
+            raise NotFound("This file was never filled with an image, and is gone.")
+        return draft
+
+    def moved(self, image_id: str, replica_id: str) -> None:
+        """An image is moved: what the kernel takes for it stands for its replica once it is gone."""
+        self._moved[image_id] = replica_id
+
+    def directory(self, inode: int) -> Root | Region:
+        """The directory that *inode* stands for. Raises NotDirectory, NotFound."""
+        node = self.node(inode)
+        if not isinstance(node, (Root, Region)):
+            raise NotDirectory("This is a file.")
+        return node

@@ -1,0 +1,102 @@
+"""How a draft ends: as an image, or refused. On trio's thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from imagefs.account import Account
+from imagefs.core.models import ContentKey, ListedImage
+from imagefs.errors import (
+    Busy,
+    Exists,
+    ImagefsError,
+    NotSupported,
+    Refused,
+    RefusedQuota,
+    StoreError,
+    Unreachable,
+)
+from imagefs.vfs.draft_file import DraftFile
+
+logger = logging.getLogger(__name__)
+
+
+class Settling:
+    """Ends drafts."""
+
+    def __init__(
+        self,
+        account: Account,
+        disk_threads: trio.CapacityLimiter,
+        spawn: Callable[..., None],
+        left: Callable[[DraftFile], None],
+    ) -> None:
+        """*left* is told of a draft that is gone from its directory, settled or refused."""
+        self._account = account
+        self._disk_threads = disk_threads
+        self._spawn = spawn
+        self._left = left
+
+    async def settle(self, draft: DraftFile, source: ListedImage, key: ContentKey) -> None:
+        """Have *source* replicated under the draft's name; what the service answers is the draft's fate.
+
+        That is a task of its own: a program that is stopped and goes on sends its last copy again, and there must
+        be no second replica.
+        """
+        draft.settling = trio.Event()
+        self._spawn(self._replicate, draft, source, key, draft.settling)
+        await draft.settled()
+        draft.raise_if_refused()
+
+    async def _replicate(
+        self, draft: DraftFile, source: ListedImage, key: ContentKey, settled: trio.Event
+    ) -> None:
+        """Raises nothing: a bug in a task like this one would end the mount."""
+        try:
+            self._raise_if_taken(draft)
+            draft.image_id = await self._account.replicate(source.image_id, draft.region, draft.name)
+            draft.key = key
+            self._left(draft)
+            if draft.mtime_ns is not None:
+                await self._account.set_mtime(draft.image_id, draft.mtime_ns)
+            logger.info("%r in %s is a replica of image %s.", draft.filename, draft.region, source.image_id)
+        except ImagefsError as error:
+            logger.info("%r in %s is refused: %s", draft.filename, draft.region, error)
+            await self.refuse(draft, _telling(error))
+        except Exception as bug:
+            logger.exception("A bug in the replication of image %s.", source.image_id)
+            await self.refuse(draft, ImagefsError(f"Image {source.image_id} could not be copied: {bug!r}"))
+        finally:
+            settled.set()
+
+    def _raise_if_taken(self, draft: DraftFile) -> None:
+        snapshot = self._account.snapshot
+        if snapshot is not None and snapshot.names(draft.region).resolve(draft.filename) is not None:
+            raise Exists(f"There is a {draft.filename!r} in {draft.region} by now.")
+
+    async def refuse(self, draft: DraftFile, reason: ImagefsError) -> None:
+        """The draft leaves its directory, and whoever has it open gets *reason*."""
+        if draft.is_open:
+            draft.error = reason
+            self._left(draft)
+        await self.close_spool(draft)
+
+    async def close_spool(self, draft: DraftFile) -> None:
+        """What was written is not needed any more."""
+        spool, draft.spool = draft.spool, None
+        if spool is not None:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(spool.close, limiter=self._disk_threads)
+
+
+def _telling(error: ImagefsError) -> ImagefsError:
+    """*error* as one that every tool shows.
+
+    Most other errno values of a copy make some tool read and write instead.
+    """
+    if isinstance(error, (RefusedQuota, Unreachable, Busy, Exists, NotSupported, StoreError)):
+        return error
+    return Refused(str(error))
