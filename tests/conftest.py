@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
@@ -17,9 +18,14 @@ def _lacks_loop_devices() -> bool:
     return not os.access("/dev/loop-control", os.R_OK | os.W_OK)
 
 
+def _lacks_autofs() -> bool:
+    return "nodev\tautofs" not in Path("/proc/filesystems").read_text().splitlines()
+
+
 IMPOSSIBLE: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "root": ("only root can mount other file systems and become another user", lambda: os.geteuid() != 0),
     "loop_device": ("this machine gives out no loop devices", _lacks_loop_devices),
+    "autofs": ("this kernel has no autofs", _lacks_autofs),
 }
 """Marker: why a test that carries it cannot run, and whether that is so here."""
 

@@ -30,7 +30,6 @@ def run_in_background(work: Callable[[Callable[[], None]], None]) -> None:
     os.close(reading)
     status = 1
     try:
-        os.setsid()
         status = _work(work, writing)
     finally:
         os._exit(status)  # the caller's cleanup belongs to the caller
@@ -42,6 +41,8 @@ def _work(work: Callable[[Callable[[], None]], None], writing: int) -> int:
     def ready() -> None:
         nonlocal is_ready
         is_ready = True
+        # Not before: an automount point lets only the process group that mounts it past (autofs in the kernel).
+        os.setsid()
         _detach_from_terminal()
         os.write(writing, _READY)
         os.close(writing)

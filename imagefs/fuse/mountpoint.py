@@ -6,10 +6,11 @@ import errno
 import logging
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from imagefs.errors import SetupError
-from imagefs.fuse.mounts import FILESYSTEM_TYPE, absolute, mount_at
+from imagefs.fuse.mounts import FILESYSTEM_TYPE, Mount, absolute, mount_at
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ def prepare_mountpoint(mountpoint: Path) -> None:
 
     Raises SetupError.
     """
-    mount = mount_at(mountpoint)
+    mount = _automounted(mountpoint)
     if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
         if not _is_dead(mountpoint):
             raise SetupError(
@@ -27,7 +28,7 @@ def prepare_mountpoint(mountpoint: Path) -> None:
             )
         unmount(mountpoint, lazy=True)
         logger.info("Cleared a mount that had died from %s.", mountpoint)
-    elif mount is not None:
+    elif mount is not None and mount.filesystem_type != "autofs":
         raise SetupError(f"{mountpoint} is already a mount point, of type {mount.filesystem_type}.")
     try:
         if not mountpoint.is_dir():
@@ -58,6 +59,19 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             f"{mountpoint} is busy: a program has a file or directory of it open (see: fuser -vm {mountpoint})."
         )
     raise SetupError(f"{mountpoint} could not be unmounted: {reason or 'fusermount3 failed'}.")
+
+
+def _automounted(mountpoint: Path) -> Mount | None:
+    """What is mounted at *mountpoint*, once an automounter that has it had the occasion to mount something there.
+
+    Only the automounter itself and what it started to mount finds an empty directory behind its mount point.
+    """
+    mount = mount_at(mountpoint)
+    if mount is not None and mount.filesystem_type == "autofs":
+        with suppress(OSError):  # nothing could be mounted
+            os.listdir(mountpoint)  # noqa: PTH208  # only the look counts
+        mount = mount_at(mountpoint)
+    return mount
 
 
 def _is_dead(mountpoint: Path) -> bool:

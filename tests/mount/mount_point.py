@@ -77,16 +77,14 @@ class Mounted:
         self._daemon = os.pidfd_open(self.pid)
 
     @property
+    def command(self) -> list[str]:
+        """How to mount it."""
+        return [*self.person.prefix, *self.person.imagefs, "mount", str(self.path), *map(str, self._options)]
+
+    @property
     def foreground_command(self) -> list[str]:
         """How to mount it in the foreground."""
-        return [
-            *self.person.prefix,
-            *self.person.imagefs,
-            "mount",
-            str(self.path),
-            *map(str, self._options),
-            "-f",
-        ]
+        return [*self.command, "-f"]
 
     @property
     def pid(self) -> int:
