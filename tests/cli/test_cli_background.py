@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -68,12 +70,24 @@ except SetupError as error:
     assert message in done.stdout
 
 
-def test_the_log_is_private_and_of_one_line_a_message(tmp_path: Path) -> None:
-    """Control characters from outside are escaped, and tracebacks stay readable."""
+@contextmanager
+def logging_left_as_it_was() -> Iterator[None]:
+    """What the command line sets up for its process ends with the test."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    path = tmp_path / "logs" / "imagefs.log"
     try:
+        yield
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers[:], level = before
+        root.setLevel(level)
+
+
+def test_the_log_is_private_and_of_one_line_a_message(tmp_path: Path) -> None:
+    """Control characters from outside are escaped, and tracebacks stay readable."""
+    path = tmp_path / "logs" / "imagefs.log"
+    with logging_left_as_it_was():
         logs.to_file(path, "debug")
         logging.getLogger("imagefs.x").debug("name %s", "a\nb\x1b[31m\u2028\x9b\ud800")
         logging.getLogger("urllib3").info("not ours")
@@ -81,16 +95,64 @@ def test_the_log_is_private_and_of_one_line_a_message(tmp_path: Path) -> None:
             raise ValueError("boo")
         except ValueError:
             logging.getLogger("imagefs.x").exception("a bug")
-    finally:
-        for handler in root.handlers:
-            handler.close()
-        root.handlers[:], level = before
-        root.setLevel(level)
     assert path.stat().st_mode & 0o077 == 0
     lines = path.read_text().splitlines()
     assert lines[0].endswith(r"name a\nb\x1b[31m\x2028\x9b\xd800")
     assert lines[1].endswith("ERROR   a bug")
     assert lines[-1] == "ValueError: boo"
+
+
+def test_the_log_goes_on_in_a_new_file_after_a_rotation(tmp_path: Path) -> None:
+    """As logrotate(8) does it: the old file is renamed and keeps what it has; the new one is as private."""
+    path = tmp_path / "imagefs.log"
+    log = logging.getLogger("imagefs.x")
+    with logging_left_as_it_was():
+        logs.to_file(path, "info")
+        log.info("before")
+        path.rename(tmp_path / "imagefs.log.1")
+        log.info("after")
+        assert path.read_text().endswith("after\n")
+        path.unlink()
+        tmp_path.chmod(0o500)
+        tmp_path.rename(tmp_path.with_name("elsewhere"))
+        log.info("lost, and nothing else fails for it")
+        tmp_path.with_name("elsewhere").rename(tmp_path)
+        tmp_path.chmod(0o700)
+        log.info("again")
+    assert (tmp_path / "imagefs.log.1").read_text().endswith("before\n")
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["again"]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_journal_gets_a_priority_with_each_line(tmp_path: Path) -> None:
+    """Only what systemd itself connected with the journal is written to in its form."""
+    done = journal_script(
+        "fstat = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{fstat.st_dev}:{fstat.st_ino}'"
+    )
+    lines = done.stderr.splitlines()
+    assert lines[:4] == ["<7>a", "<6>b", "<4>c\\nd", "<3>e"]
+    assert lines[4] == "<3>Traceback (most recent call last):"
+    assert all(line.startswith("<3>") for line in lines[4:])
+    for setting in ("pass", "os.environ['JOURNAL_STREAM'] = '1:2'"):
+        assert " INFO    b" in journal_script(setting).stderr
+
+
+def journal_script(setting: str) -> subprocess.CompletedProcess[str]:
+    """Messages of each kind, logged to standard error after *setting*."""
+    return script(f"""
+import logging
+from imagefs.cli import logs
+{setting}
+logs.to_stderr("debug")
+log = logging.getLogger("imagefs")
+log.debug("a")
+log.info("b")
+log.warning("c\\nd")
+try:
+    raise ValueError
+except ValueError:
+    log.exception("e")
+""")
 
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
