@@ -1,8 +1,8 @@
 """An automounter for one mount point, as systemd is one for each automount unit: ``MOUNTPOINT COMMAND...``.
 
 Runs *COMMAND* whenever somebody walks into the mount point, and lets them go on when it has ended. Says ``ready``
-once it watches, and ends with its standard input. The process group of the automounter, and that alone, is not held up there.
-Protocol: autofs-mount-control and autofs in the kernel's documentation, linux/auto_fs.h.
+once it watches, and ends with its standard input. The process group of the automounter, and that alone, is not held
+up there. Protocol: autofs-mount-control and autofs in the kernel's documentation, linux/auto_fs.h.
 """
 
 from __future__ import annotations
