@@ -3,7 +3,11 @@
 Synchronous code for worker threads; nothing here knows trio, the network, or why bytes are wanted.
 
 ==================  ====================================================================
-``directory``       the cache directory: lock, checks at start, open contents, eviction
+``directory``       the cache directory, put together of what follows
+``opened``          the contents that are open, each once
+``eviction``        what goes when the cache is full
+``pins``            what a person wants to keep
+``inventory``       what is cached, for people, and whether it is still right
 ``recovery``        making index and files agree when the directory is opened
 ``lock``            one mount per directory
 ``content_file``    one content: its blocks written, read, made durable, forgotten
@@ -25,6 +29,7 @@ Synchronous code for worker threads; nothing here knows trio, the network, or wh
 from imagefs.store.content_file import StoredContent
 from imagefs.store.directory import CacheDirectory
 from imagefs.store.index import Index
+from imagefs.store.inventory import CachedContent, Verification
 from imagefs.store.space import CacheUsage
 
-__all__ = ["CacheDirectory", "CacheUsage", "Index", "StoredContent"]
+__all__ = ["CacheDirectory", "CacheUsage", "CachedContent", "Index", "StoredContent", "Verification"]

@@ -308,6 +308,11 @@ class StoredContent:
             self._index.forget_content(self.name)
             self._file.free(0, self.size_bytes)
 
+    @property
+    def used_ns(self) -> int:
+        """When something that is cached was last used, in nanoseconds since the epoch; 0 for never."""
+        return max((use.used_ns for use in self._blocks.uses()), default=0)
+
     def touch(self, first_block: int, last_block: int) -> None:
         """The blocks from *first_block* to *last_block*, inclusive, were used now; kept at the last close."""
         self._blocks.touch(first_block, last_block, self._clock())

@@ -11,40 +11,41 @@ used from worker threads. On disk::
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from imagefs.core.models import ContentKey
-from imagefs.errors import CacheFull, StoreError
-from imagefs.store.block_map import BlockMap
-from imagefs.store.blocks import block_count, segment_blocks
 from imagefs.store.content_file import StoredContent
-from imagefs.store.data_file import DataFile, punches_holes
+from imagefs.store.data_file import punches_holes
+from imagefs.store.eviction import Eviction
 from imagefs.store.files import open_root, open_subdirectory, store_errors
-from imagefs.store.index import ContentRecord, Index
-from imagefs.store.layout import content_name, content_path
+from imagefs.store.index import Index
+from imagefs.store.inventory import CachedContent, Verification, list_cached, verify_content
+from imagefs.store.layout import content_name
 from imagefs.store.lock import acquire_lock
+from imagefs.store.opened import OpenContents
+from imagefs.store.pins import Pins
 from imagefs.store.recovery import open_index, reconcile
 from imagefs.store.space import CacheUsage, Limits, Space
 from imagefs.store.spool import Spool
 
-_log = logging.getLogger(__name__)
 
-MAX_CONTENT_BYTES: Final = 4 << 40
-"""The largest content that is cached; beyond, the bookkeeping in memory would be out of proportion."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was opened. ``contents`` is the descriptor of the directory of content files, ``cached`` tells how many
+    bytes each content has, ``frees_parts`` whether the file system can free a part of a file.
+    """
 
-
-@dataclass(slots=True)
-class _OpenContent:
-    stored: StoredContent
-    references: int = 0
+    contents: int
+    index: Index
+    pins: Pins
+    problems: list[str]
+    cached: Mapping[str, int]
+    frees_parts: bool
 
 
 class CacheDirectory:
@@ -52,36 +53,26 @@ class CacheDirectory:
 
     Attributes:
         index: what is remembered beside contents: listing, details, local times.
+        pins: what is never evicted.
         problems: sentences for the log about what was found wrong when the directory was opened.
 
     """
 
-    def __init__(
-        self,
-        resources: ExitStack,
-        contents: int,
-        index: Index,
-        problems: list[str],
-        limits: Limits,
-        clock: Callable[[], int],
-        cached: Mapping[str, int],
-        *,
-        frees_parts: bool,
-    ) -> None:
-        """Take over what `open` opened: *resources* closes it all, *contents* is where the content files are.
-
-        *frees_parts* tells whether the file system can free a part of a file, *cached* how many bytes each
-        content has.
-        """
-        self.index = index
-        self.problems = problems
+    def __init__(self, resources: ExitStack, found: _Found, limits: Limits, clock: Callable[[], int]) -> None:
+        """Take over what `open` opened; *resources* closes it all."""
+        self.index = found.index
+        self.pins = found.pins
+        self.problems = found.problems
         self._resources = resources
-        self._contents = contents
-        self._clock = clock
-        self._frees_parts = frees_parts
-        self._lock = threading.Lock()
-        self._open: dict[str, _OpenContent] = {}
-        self._space = Space(limits, self._free_bytes, self._evict, cached)
+        self._contents = found.contents
+        self._space = Space(
+            limits,
+            self._free_bytes,
+            lambda wanted: self._eviction.evict(wanted),  # noqa: PLW0108  # made below
+            found.cached,
+        )
+        self._opened = OpenContents(found.contents, found.index, self._space, clock)
+        self._eviction = Eviction(found.index, self._opened, found.pins, frees_parts=found.frees_parts)
 
     @classmethod
     def open(
@@ -114,10 +105,8 @@ class CacheDirectory:
             contents = open_subdirectory(root, "content")
             resources.callback(os.close, contents)
             cached = reconcile(contents, index, problems)
-            limits = Limits(max_bytes, min_free_bytes)
-            frees_parts = punches_holes(lock)
-            taken = resources.pop_all()
-            return cls(taken, contents, index, problems, limits, clock, cached, frees_parts=frees_parts)
+            found = _Found(contents, index, Pins(index.database), problems, cached, punches_holes(lock))
+            return cls(resources.pop_all(), found, Limits(max_bytes, min_free_bytes), clock)
 
     def content(self, key: ContentKey) -> StoredContent:
         """The content of *key*, to be closed by the caller; the same object while it is open elsewhere.
@@ -128,52 +117,7 @@ class CacheDirectory:
             ValueError: *key* is malformed.
 
         """
-        name = content_name(key)
-        if key.size_bytes > MAX_CONTENT_BYTES:
-            raise CacheFull(f"a content of {key.size_bytes} bytes is too large for the cache")
-        with self._lock:
-            opened = self._open.get(name)
-            if opened is None:
-                opened = self._open[name] = _OpenContent(self._load(name, key))
-            opened.references += 1
-            return opened.stored
-
-    def _load(self, name: str, key: ContentKey) -> StoredContent:
-        folder, file_name = content_path(name)
-        parent = open_subdirectory(self._contents, folder)
-        try:
-            file = DataFile(parent, file_name, key.size_bytes)
-        finally:
-            os.close(parent)
-        try:
-            if file.is_fresh:
-                self.index.forget_content(name)
-            record = self.index.load_content(name) or ContentRecord(name, key, verified=False)
-            blocks = BlockMap(key.size_bytes, self.index.load_segments(name))
-        except BaseException:
-            file.close()
-            raise
-        self._space.set_cached(name, blocks.cached_bytes())
-        return StoredContent(record, blocks, file, self.index, self._space, self._clock, self._close_content)
-
-    def _close_content(self, stored: StoredContent) -> None:
-        """Take back one reference; the last one settles the content, outside the lock, and closes it.
-
-        While it settles, others may open the content, write and close it: then it is settled again.
-        """
-        may_close = False
-        while True:
-            with self._lock:
-                opened = self._open.get(stored.name)
-                if opened is None or opened.stored is not stored:
-                    return
-                if opened.references > 1 or may_close:
-                    opened.references -= 1
-                    if not opened.references:
-                        del self._open[stored.name]
-                        stored.close_file()
-                    return
-            may_close = not stored.settle() or not stored.has_changes
+        return self._opened.open(key)
 
     def spool(self) -> Spool:
         """A file without a name for bytes of unknown content, to be closed by the caller.
@@ -200,54 +144,39 @@ class CacheDirectory:
         """
         return self._space.make_room(wanted_bytes)
 
-    def _evict(self, wanted_bytes: int) -> int:
-        """Evict *wanted_bytes*, or what there is: how many bytes were freed."""
-        freed = 0
+    def evict(self, key: ContentKey) -> int:
+        """Evict the content of *key*, but for what a reader is at: how many bytes were freed.
+
+        Nothing of it goes where it is pinned.
+
+        Raises:
+            CacheFull, CacheUnusable: the index or the file could not be changed.
+            ValueError: *key* is malformed.
+
+        """
+        return self._eviction.evict_content(key) if self.cached_bytes(key) else 0
+
+    def cached_contents(self) -> list[CachedContent]:
+        """What is cached, and what is pinned though nothing of it is cached; the longest unused first.
+
+        Raises:
+            CacheFull, CacheUnusable: the index cannot be read.
+
+        """
         with ExitStack() as references:
-            open_contents = self._referenced(references)
-            try:
-                for freed_bytes in self._evictions(open_contents, wanted_bytes):
-                    freed += freed_bytes
-            except StoreError as error:
-                _log.warning("the cache could not be made smaller: %s", error)
-        return freed
+            return list_cached(self.index, self.pins, self._space, self._opened.all(references))
 
-    def _referenced(self, references: ExitStack) -> list[StoredContent]:
-        """The open contents, with a reference to each that *references* gives back, so that none is closed."""
-        with self._lock:
-            for opened in self._open.values():
-                opened.references += 1
-                references.callback(opened.stored.close)
-            return [opened.stored for opened in self._open.values()]
+    def verify(self, key: ContentKey) -> Verification:
+        """Compare every cached block of the content of *key* with its sum; forget those that are damaged.
 
-    def _evictions(self, open_contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:
-        """Evict step by step, contents that are not open first: how many bytes each step freed."""
-        open_names = {stored.name for stored in open_contents}
-        victims: dict[str, list[int]] = {}
-        for name, number in self.index.least_recently_used(open_names, wanted_bytes):
-            victims.setdefault(name, []).append(number)
-        for name, numbers in victims.items():
-            freed = self._evict_idle(name, numbers)
-            yield freed
-            wanted_bytes -= freed
-            if wanted_bytes <= 0:
-                return
-        if self._frees_parts:
-            yield from _evict_open(open_contents, wanted_bytes)
+        Raises:
+            CacheFull, CacheUnusable: the index or the file cannot be used.
+            ValueError: *key* is malformed.
 
-    def _evict_idle(self, name: str, numbers: list[int]) -> int:
-        """Evict segments of a content that is not open, or all of it where parts cannot be freed."""
-        record = self.index.load_content(name)
-        if record is None:
-            return 0
-        size_bytes = record.key.size_bytes
-        if self._frees_parts:
-            runs = [segment_blocks(number, size_bytes) for number in numbers]
-        else:
-            runs = [(0, block_count(size_bytes))]
-        stored = self.content(record.key)
+        """
+        stored = self._opened.open(key)
         try:
-            return stored.evict(runs)
+            return verify_content(stored)
         finally:
             stored.close()
 
@@ -262,29 +191,5 @@ class CacheDirectory:
 
         Contents that are still open are closed too; nobody may be using them any more.
         """
-        with self._lock:
-            still_open = [opened.stored for opened in self._open.values()]
-            self._open.clear()
         with self._resources:
-            for stored in still_open:
-                stored.settle()
-                stored.close_file()
-
-
-def _evict_open(contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:
-    """Evict from open *contents*, the longest unused segments first, passing over those being written."""
-    uses = iter(sorted((use, place) for place, stored in enumerate(contents) for use in stored.evictable()))
-    while wanted_bytes > 0:
-        victims: dict[int, list[tuple[int, int]]] = {}
-        expected_bytes = 0
-        for use, place in uses:
-            victims.setdefault(place, []).append(segment_blocks(use.number, contents[place].size_bytes))
-            expected_bytes += use.cached_bytes
-            if expected_bytes >= wanted_bytes:
-                break
-        if not victims:
-            return
-        for place, runs in victims.items():
-            freed = contents[place].evict(runs)
-            wanted_bytes -= freed
-            yield freed
+            self._opened.close()

@@ -85,6 +85,12 @@ class Index:
         with self.database.transaction() as connection:
             return dict(connection.execute(query).fetchall())
 
+    def last_uses(self) -> dict[str, int]:
+        """When each content was last used, in nanoseconds since the epoch, by name, where anything is cached."""
+        query = "SELECT name, max(used_ns) FROM segment WHERE cached_bytes > 0 GROUP BY name"
+        with self.database.transaction() as connection:
+            return dict(connection.execute(query).fetchall())
+
     def least_recently_used(self, skipped: Iterable[str], wanted_bytes: int) -> list[tuple[str, int]]:
         """(name, number) of the longest unused segments, *wanted_bytes* in all, but not of *skipped*."""
         left_out = set(skipped)

@@ -70,6 +70,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (account, number)
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE pin (
+            name TEXT NOT NULL PRIMARY KEY,
+            size_bytes INTEGER NOT NULL,
+            checksum TEXT,
+            image_id BLOB,
+            seal BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

@@ -14,7 +14,8 @@ from imagefs.core.models import ContentKey
 from imagefs.errors import CacheFull, CacheUnusable
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 from imagefs.store.content_file import StoredContent
-from imagefs.store.directory import MAX_CONTENT_BYTES, CacheDirectory
+from imagefs.store.directory import CacheDirectory
+from imagefs.store.opened import MAX_CONTENT_BYTES
 
 
 def read_now(content: StoredContent, offset: int, length: int) -> bytearray | None:

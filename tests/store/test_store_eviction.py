@@ -191,7 +191,7 @@ def test_the_limit_holds_for_many_writers(path: Path) -> None:
 def test_where_parts_cannot_be_freed_whole_contents_go(path: Path) -> None:
     """On a file system that cannot punch holes, the longest unused content goes as a whole."""
     cache = open_cache(path, max_bytes=40 * MIB)
-    cache._frees_parts = False
+    cache._eviction._frees_parts = False
     for number in (1, 2):
         content = cache.content(key_of(number, 16 * MIB))
         write_all(content)
