@@ -5,7 +5,6 @@ Used by the command line. :func:`serve` is the whole life of a mount.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -24,7 +23,7 @@ from imagefs.api import ServiceClient
 from imagefs.content.library import Library
 from imagefs.content.link import Link
 from imagefs.content.service import Service
-from imagefs.core.models import Credentials
+from imagefs.core.models import Credentials, account_name
 from imagefs.errors import CredentialsRefused, Refused, ServiceError, StoreError, TlsFailure
 from imagefs.fuse import interpose
 from imagefs.fuse.operations import FREE_BYTES, Operations
@@ -67,11 +66,6 @@ class MountConfig:
     def account_name(self) -> str:
         """What tells this account's listing from others in a shared cache directory."""
         return account_name(self.api_url, self.credentials.api_id)
-
-
-def account_name(api_url: str, api_id: str) -> str:
-    """A short name for one account at one service; the API ID cannot be read from it."""
-    return hashlib.sha256(f"{api_url}\0{api_id}".encode()).hexdigest()[:16]
 
 
 async def serve(config: MountConfig, ready: Callable[[], None]) -> None:

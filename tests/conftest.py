@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 
 import pytest
 
+from imagefs.cli.mount_options import MOUNT_OPTIONS
+
 
 def _lacks_loop_devices() -> bool:
     return not os.access("/dev/loop-control", os.R_OK | os.W_OK)
@@ -30,7 +32,8 @@ IMPOSSIBLE: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
 """Marker: why a test that carries it cannot run, and whether that is so here."""
 
 FOREIGN_SETTINGS: Final = (
-    "IMAGEFS_API_URL",
+    "IMAGEFS_PROFILE",
+    *(option.environment for option in MOUNT_OPTIONS),
     "LUNANODE_API_ID",
     "LUNANODE_API_KEY",
     "XDG_CACHE_HOME",

@@ -5,43 +5,49 @@ Exit status: 0 done, 1 it could not be done (one line on stderr says why), 2 wro
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from imagefs import __version__
-from imagefs.cli.mount import mount_command
-from imagefs.cli.umount import umount_command
+from imagefs.cli.terminal import printable
 from imagefs.errors import ImagefsError
+
+_COMMANDS: Final = {
+    "mount": ("imagefs.cli.mount:mount_command", "Mount the account on a directory."),
+    "umount": ("imagefs.cli.umount:umount_command", "Unmount it, and wait until its cache is at rest."),
+    "config": ("imagefs.cli.config:config_command", "Show what mounts go by."),
+    "demo": ("imagefs.cli.demo:demo_command", "Take a tour of an account that lives on this machine only."),
+    "emulator": ("imagefs.emulator.command:emulator_command", "Serve a stand-in for the service."),
+}
+"""Where each command is, and what it is for."""
 
 
 class _Lazy(click.Group):
-    """Loads the commands of the demo only when they are asked for: they need extras, and time."""
+    """Loads a command only when it is asked for: some need extras, and all need time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "demo", "emulator"]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "demo":
-            from imagefs.cli.demo import demo_command  # noqa: PLC0415  # see above
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
-            return demo_command
-        if cmd_name == "emulator":
-            from imagefs.emulator.command import emulator_command  # noqa: PLC0415  # see above
-
-            return emulator_command
-        return super().get_command(ctx, cmd_name)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, purpose) for name, (_, purpose) in _COMMANDS.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="imagefs")
 def commands() -> None:
     """Mount the disk images of a LunaNode account as files."""
-
-
-commands.add_command(mount_command)
-commands.add_command(umount_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +74,6 @@ def _help_of(error: click.UsageError) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     print(f"imagefs: {line}", file=sys.stderr)  # this is the place where errors are printed
     return status

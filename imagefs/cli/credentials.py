@@ -20,24 +20,30 @@ KEY_LENGTH: Final = 128
 MAX_FILE_BYTES: Final = 64 * 1024
 
 
-def default_file() -> Path:
-    """The credentials file in the user's configuration directory."""
-    return platformdirs.user_config_path("imagefs") / "credentials.toml"
+def default_file(profile: str | None = None) -> Path:
+    """The credentials file of *profile*, or of none, in the user's configuration directory."""
+    name = "credentials.toml" if profile is None else f"credentials-{profile}.toml"
+    return platformdirs.user_config_path("imagefs") / name
 
 
-def load(path: Path | None, environment: Mapping[str, str]) -> Credentials:
-    """The credentials of *path*, else of *environment*, else of the default file. Raises SetupError."""
+def load(path: Path | None, environment: Mapping[str, str], default: Path) -> Credentials:
+    """The credentials of *path*, else of *environment*, else of the file *default*. Raises SetupError."""
     if path is not None:
         return from_file(path)
-    api_id, api_key = environment.get("LUNANODE_API_ID"), environment.get("LUNANODE_API_KEY")
-    if api_id or api_key:
+    if is_in(environment):
+        api_id, api_key = environment.get("LUNANODE_API_ID"), environment.get("LUNANODE_API_KEY")
         return checked(api_id, api_key, "the environment (LUNANODE_API_ID and LUNANODE_API_KEY)")
-    if not default_file().exists():
+    if not os.path.lexists(default):
         raise SetupError(
-            f"No credentials: put api_id and api_key into {default_file()} (mode 0600), name a file with "
-            "--credentials, or set LUNANODE_API_ID and LUNANODE_API_KEY."
+            f"No credentials: run imagefs login, or put api_id and api_key into {default} (mode 0600), name a file "
+            "with --credentials, or set LUNANODE_API_ID and LUNANODE_API_KEY."
         )
-    return from_file(default_file())
+    return from_file(default)
+
+
+def is_in(environment: Mapping[str, str]) -> bool:
+    """Whether *environment* holds credentials, or a part of them."""
+    return bool(environment.get("LUNANODE_API_ID") or environment.get("LUNANODE_API_KEY"))
 
 
 def from_file(path: Path) -> Credentials:

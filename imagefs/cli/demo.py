@@ -131,9 +131,14 @@ def _mounted(
         *("--cache-dir", scratch / "cache", "--log-file", scratch / "mount.log"),
         *("--", mountpoint),
     ]
+    # What the person has set up is for other mounts than this one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEFS_")}
+    environment["XDG_CONFIG_HOME"] = str(scratch)
     with complaint.open("wb") as stderr:
         # In a session of its own: Ctrl-C is for the demo, which then ends the mount.
-        mount = Popen(command, stdin=DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True)  # noqa: S603  # no shell
+        mount = Popen(  # noqa: S603  # no shell
+            command, stdin=DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True, env=environment
+        )
     try:
         _await_mount(mountpoint, mount, complaint, stop)
         yield mount

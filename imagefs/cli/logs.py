@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
@@ -14,11 +13,8 @@ from typing import Final
 
 import platformdirs
 
+from imagefs.cli.terminal import printable
 from imagefs.errors import SetupError
-
-LEVELS: Final = ("debug", "info", "warning", "error")
-
-_CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def default_file() -> Path:
@@ -34,7 +30,7 @@ class OneLine(logging.Formatter):
         text = super().format(record)
         if record.exc_info is None:
             text = text.replace("\n", "\\n")
-        return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+        return printable(text)
 
 
 _FOR_PEOPLE: Final = OneLine("%(asctime)s %(levelname)-7s %(message)s")

@@ -23,8 +23,6 @@ class Size(click.ParamType[int]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Raises click.BadParameter."""
-        if isinstance(value, int):
-            return value
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
             self.fail(f"{value!r} is not a size; write it like 500M or 20G.", param, ctx)

@@ -5,6 +5,7 @@ Made by the API client, used by every room above. Texts are kept as the service 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -14,6 +15,11 @@ DOCUMENTED_REGIONS: Final = ("toronto", "montreal", "roubaix")
 
 DEFAULT_API_URL: Final = "https://dynamic.lunanode.com/api/"
 """Where the service's API is, as its overview page says."""
+
+
+def account_name(api_url: str, api_id: str) -> str:
+    """A short name for one account at one service; the API ID cannot be read from it."""
+    return hashlib.sha256(f"{api_url}\0{api_id}".encode()).hexdigest()[:16]
 
 
 class Phase(Enum):

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefs import __version__
-from imagefs.cli.mount_options import FstabOptions, parse
+from imagefs.cli import commands
+from imagefs.cli.mount_options import parse_fstab
 from imagefs.cli.sizes import Size, shown
 
 needs_fuse = pytest.mark.skipif(
@@ -72,6 +73,10 @@ def test_no_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
         (("mount", "x", "-o", "ro,frobnicate"), "frobnicate"),
         (("mount", "x", "-o", "uid=me"), "uid=me"),
         (("mount", "x", "-o", "umask=888"), "umask"),
+        (("mount", "x", "-o", "uid"), "uid"),
+        (("mount", "x", "-o", "read_only=yes"), "read_only=yes"),
+        (("mount", "x", "-o", "cache_size=1K"), "cache_size=1K"),
+        (("config", "show", "-o", "log_level=loud"), "loud"),
         (("umount",), "MOUNTPOINT"),
     ],
 )
@@ -164,16 +169,41 @@ def test_no_text_breaks_the_reading_of_sizes(text: str) -> None:
 
 def test_fstab_options() -> None:
     """The options of an fstab line: ours are taken, those for mount(8) are let be, the last of two wins."""
-    assert parse(()) == FstabOptions()
-    assert parse(("",)) == FstabOptions()
-    assert parse(("ro,allow_other", "uid=5,gid=6,umask=027,uid=7")) == FstabOptions(True, True, 7, 6, 0o027)
-    assert parse(("_netdev,nofail,x-systemd.automount, user,noatime",)) == FstabOptions()
+    assert parse_fstab(()) == {}
+    assert parse_fstab(("",)) == {}
+    assert parse_fstab(("ro,allow_other", "uid=5,gid=6,umask=027,uid=7")) == {
+        "read_only": True, "allow_other": True, "uid": 7, "gid": 6, "umask": 0o027,
+    }  # fmt: skip
+    assert parse_fstab(("ro,no_delete,rw", "profile=work,cache_size=1G,cache_dir=/a=b")) == {
+        "read_only": False, "no_delete": True, "profile": "work", "cache_size": 1 << 30, "cache_dir": Path("/a=b"),
+    }  # fmt: skip
+    assert parse_fstab(("_netdev,nofail,x-systemd.automount, user,noatime",)) == {}
 
 
-@given(st.text())
+@given(st.text() | st.sampled_from(["uid", "umask", "log_level", "cache_size", "ro"]).map("{}=".format))
 def test_no_text_breaks_the_reading_of_fstab_options(text: str) -> None:
     """Whatever is given is understood or a usage error."""
     try:
-        assert isinstance(parse([text]), FstabOptions)
+        assert isinstance(parse_fstab([text]), dict)
     except click.UsageError:
         return
+
+
+def test_the_list_of_commands_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command that the help names, without loading it, is there and has a help with its own name."""
+    context = click.Context(commands)
+    for name in commands.list_commands(context):
+        done = run(capsys, name, "--help")
+        assert (done.status, done.err) == (0, "")
+        assert done.out.startswith(f"Usage: imagefs {name} ")
+    assert commands.get_command(context, "nonsense") is None
+
+
+def test_help_loads_no_command() -> None:
+    """What a command needs is loaded by that command alone."""
+    script = (
+        "import sys; from imagefs.cli import main; main(['--help']); "
+        "print(sorted({'trio', 'requests', 'rich', 'sqlite3', 'pyfuse3'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[]\n")

@@ -17,7 +17,7 @@ ENVIRONMENT = {"LUNANODE_API_ID": API_ID, "LUNANODE_API_KEY": KEY}
 def refusal(path: Path | None, environment: dict[str, str] | None = None) -> str:
     """The message that *path* is refused with; it holds no part of the key, nor does what it was raised from."""
     with pytest.raises(SetupError) as caught:
-        load(path, environment or {})
+        load(path, environment or {}, default_file())
     chain: BaseException | None = caught.value
     while chain is not None:
         assert CANARY[:12] not in f"{chain!s}{chain!r}"
@@ -28,13 +28,13 @@ def refusal(path: Path | None, environment: dict[str, str] | None = None) -> str
 def test_a_file_is_used_before_the_environment_before_the_default(credentials: Path, home: Path) -> None:
     """The most explicit wins, and the account is the one that was meant."""
     other = {"LUNANODE_API_ID": "environmentsown1", "LUNANODE_API_KEY": "e" * 128}
-    assert load(credentials, other).api_id == API_ID
-    assert load(None, other).api_id == "environmentsown1"
+    assert load(credentials, other, default_file()).api_id == API_ID
+    assert load(None, other, default_file()).api_id == "environmentsown1"
     default_file().parent.mkdir(parents=True)
     default_file().write_bytes(credentials.read_bytes())
     default_file().chmod(0o600)
     assert default_file().is_relative_to(home)
-    found = load(None, {})
+    found = load(None, {}, default_file())
     assert (found.api_id, found.api_key) == (API_ID, KEY)
     assert KEY not in repr(found)
 
