@@ -59,14 +59,13 @@ class Settings:
     def credentials(self) -> Credentials:
         """The account's ID and key. Raises SetupError.
 
-        A file that the command line or the environment names comes first, then the profile's, then LUNANODE_API_ID
-        and LUNANODE_API_KEY, then the file that the configuration names or `imagefs login` stores.
+        A file that the command line or the environment names comes first, then, without a profile, LUNANODE_API_ID
+        and LUNANODE_API_KEY, then the file that the configuration names, or that `imagefs login` stores.
         """
         named = self.by_key["credentials"]
-        if named.origin in ("option", "environment"):
-            return credentials.from_file(named.value)
+        file = named.value if named.origin in ("option", "environment") else None
         environment = os.environ if self.profile is None else {}
-        return credentials.load(None, environment, self.credentials_file)
+        return credentials.load(file, environment, self.credentials_file)
 
     @property
     def credentials_file(self) -> Path:
