@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from imagefs.cli import background, logs, settings
+from imagefs.cli import background, logs, service_manager, settings
 from imagefs.errors import ImagefsError, SetupError
 from imagefs.fuse.mountpoint import prepare_mountpoint
 
@@ -68,10 +68,15 @@ def mount_command(mountpoint: Path, foreground: bool, **given: object) -> None:
             logs.to_stderr(log_level)
         else:
             logs.to_file(log_file, log_level)
-        app.run(config, lambda: logger.info("Mounted on %s.", mountpoint))
+        app.run(config, lambda: _announce(mountpoint))
     else:
         logs.to_file(log_file or logs.default_file(), log_level)
         background.run_in_background(lambda ready: _run_logged(config, ready))
+
+
+def _announce(mountpoint: Path) -> None:
+    logger.info("Mounted on %s.", mountpoint)
+    service_manager.notify("READY=1", os.environ)
 
 
 def _run_logged(config: MountConfig, ready: Callable[[], None]) -> None:

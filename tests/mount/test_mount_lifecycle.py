@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import time
 
@@ -42,6 +44,23 @@ def test_the_foreground_ends_on_a_signal(service, prepare, number):
         assert process.wait(20) == 0
         assert process.stderr.read() == b""
     assert not mounted.is_mounted
+
+
+def test_a_service_manager_is_told_when_the_tree_can_be_used(service, prepare, workspace):
+    """As systemd expects it of Type=notify: not before, and by the process that it started."""
+    mounted = prepare()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.bind(str(workspace / "notify"))
+        manager.settimeout(60)
+        environment = environment_of(MYSELF, NOTIFY_SOCKET=str(workspace / "notify"))
+        with subprocess.Popen(mounted.foreground_command, env=environment) as process:
+            told, ancillary, _, _ = manager.recvmsg(100, socket.CMSG_SPACE(12))
+            assert told == b"READY=1"
+            assert struct.unpack("3i", ancillary[0][2])[0] == process.pid
+            assert mounted.is_mounted
+            process.terminate()
+            assert process.wait(60) == 0
 
 
 def test_the_background_keeps_nothing_of_the_caller(service, mount):
