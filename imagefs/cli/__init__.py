@@ -20,8 +20,14 @@ _COMMANDS: Final = {
     "mount": ("imagefs.cli.mount:mount_command", "Mount the account on a directory."),
     "umount": ("imagefs.cli.umount:umount_command", "Unmount it, and wait until its cache is at rest."),
     "config": ("imagefs.cli.config:config_command", "Show what mounts go by."),
-    "completion": ("imagefs.cli.completion:completion_command", "Print the script for completion in a shell."),
-    "system-file": ("imagefs.cli.system_file:system_file_command", "Print a unit for systemd, or a udev rule."),
+    "completion": (
+        "imagefs.cli.completion:completion_command",
+        "Print the script for completion in a shell.",
+    ),
+    "system-file": (
+        "imagefs.cli.system_file:system_file_command",
+        "Print a unit for systemd, or a udev rule.",
+    ),
     "demo": ("imagefs.cli.demo:demo_command", "Take a tour of an account that lives on this machine only."),
     "emulator": ("imagefs.emulator.command:emulator_command", "Serve a stand-in for the service."),
 }

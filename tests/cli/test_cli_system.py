@@ -37,7 +37,7 @@ def test_each_shell_gets_its_script_and_its_answers(capsys: pytest.CaptureFixtur
 def test_bash_completes_with_the_script(capsys: pytest.CaptureFixture[str]) -> None:
     """In a real shell: commands, then options of the command."""
     script = run(capsys, "completion", "bash").out
-    for line, completed in (("imagefs umo", "umount"), ("imagefs mount --read", "--read-only")):
+    for line, completed in (("imagefs umo", "umount"), ("imagefs mount --fore", "--foreground")):
         words = " ".join(f"'{word}'" for word in line.split())
         probe = f"COMP_WORDS=({words}); COMP_CWORD={len(line.split()) - 1}; _imagefs_completion '{IMAGEFS}'"
         done = subprocess.run(
