@@ -77,7 +77,9 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
     is_first_mount = not config.cache_dir.exists()
     cache = _open_cache(config)
     settings = AccountSettings(read_only=config.read_only, no_delete=config.no_delete)
-    account = Account(client, StoredAccount(cache.index, config.account_name), settings=settings)
+    account = Account(
+        client, StoredAccount(cache.index, cache.journal, config.account_name), settings=settings
+    )
     try:
         async with trio.open_nursery() as nursery:
             await account.open()

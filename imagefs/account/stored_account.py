@@ -1,4 +1,4 @@
-"""One account's rows of the cache's index, in the form that the account asks for.
+"""One account's rows of the cache's index and journal, in the form that the account asks for.
 
 Made by the application; called in worker threads.
 """
@@ -10,21 +10,22 @@ from collections.abc import Iterable, Mapping
 from imagefs.account.protocols import StoredListing
 from imagefs.core.intents import Intent
 from imagefs.core.models import ImageDetails, ListedImage
+from imagefs.store.database import Database
 from imagefs.store.index import Index
 from imagefs.store.journal import JournalTable
 
 
 class StoredAccount:
-    """An :class:`imagefs.account.protocols.AccountIndex` on the index of a cache directory.
+    """An :class:`imagefs.account.protocols.AccountIndex` on the index and the journal of a cache directory.
 
     *account* keeps apart the accounts that use one cache directory in turn. Every method may raise
     :class:`imagefs.errors.StoreError`.
     """
 
-    def __init__(self, index: Index, account: str) -> None:
+    def __init__(self, index: Index, journal: Database, account: str) -> None:
         self._index = index
         self._account = account
-        self._journal = JournalTable(index.database, account)
+        self._journal = JournalTable(journal, account)
 
     def load_listing(self) -> StoredListing | None:
         """The last listing saved."""

@@ -17,8 +17,9 @@ Synchronous code for worker threads; nothing here knows trio, the network, or wh
 ``space``           how many bytes are cached and whether more fit
 ``index``           the rows: contents, segments, listing, details, local times
 ``journal``         the rows of what the mount has set out to do to the account
-``database``        the SQLite file beneath the index: opening, damage, transactions
-``schema``          its tables and their versions
+``salvage``         what a damaged journal still tells
+``database``        the SQLite files beneath both: opening, damage, transactions
+``schema``          their tables and versions
 ``saved_json``      listed images and details as JSON and back
 ``layout``          names of content files, from validated keys
 ``files``           opening files and directories that nobody else can have planted

@@ -1,6 +1,6 @@
-"""The SQLite file beneath the index: opening it, noticing damage, transactions, errors in the store's terms.
+"""The SQLite files beneath index and journal: opening, noticing damage, transactions, errors in the store's terms.
 
-One connection, used by one thread at a time under its lock. The file is locked exclusively, as the cache
+One connection each, used by one thread at a time under its lock. The file is locked exclusively, as the cache
 directory has one owner; SQLite then keeps its shared memory on the heap, where a full disk cannot hurt it.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from imagefs.errors import CacheFull, CacheUnusable, StoreError
-from imagefs.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from imagefs.store.schema import Schema
 
 _PRAGMAS: Final = (
     "PRAGMA locking_mode = EXCLUSIVE",
@@ -43,7 +43,7 @@ class Damaged(Exception):  # a state of the file, told to `open_index` alone and
 
 
 class Database:
-    """An open index file.
+    """An open file with the tables of *schema*.
 
     Raises from its constructor:
         Damaged: the file cannot be trusted, and a fresh one should take its place.
@@ -52,18 +52,19 @@ class Database:
 
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self._schema = schema
         self._lock = threading.RLock()
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise _store_error(error) from error
+            raise self._store_error(error) from error
         try:
             self._prepare()
         except (sqlite3.Error, UnicodeError) as error:
             self._connection.close()
             if _primary_code(error) in _ENVIRONMENT:
-                raise _store_error(error) from error
+                raise self._store_error(error) from error
             raise Damaged(str(error)) from error
         except BaseException:
             self._connection.close()
@@ -78,16 +79,16 @@ class Database:
             raise Damaged(problems[0])
         version = self._number("PRAGMA user_version")
         tables = self._number("SELECT count(*) FROM sqlite_schema")
-        if tables and self._number("PRAGMA application_id") != APPLICATION_ID:
+        if tables and self._number("PRAGMA application_id") != self._schema.application_id:
             raise Damaged("it is another program's database")
-        if version > VERSION:
+        if version > self._schema.version:
             raise CacheUnusable(
-                "the cache's index was made by a newer version of imagefs; use another directory"
+                f"{self._schema.title} was made by a newer version of imagefs; use another directory"
             )
         self._connection.execute("BEGIN")
-        migrate(self._connection, version if tables else 0)
+        migrate(self._connection, self._schema, version if tables else 0)
         self._connection.execute("COMMIT")
-        if _shape(self._connection) != _expected_shape():
+        if _shape(self._connection) != _expected_shape(self._schema):
             raise Damaged("its tables are not as they should be")
 
     def _number(self, query: str) -> int:
@@ -109,7 +110,7 @@ class Database:
                 self._connection.execute("COMMIT")
             except (sqlite3.Error, UnicodeError) as error:
                 self._roll_back()
-                raise _store_error(error) from error
+                raise self._store_error(error) from error
             except BaseException:
                 self._roll_back()
                 raise
@@ -127,38 +128,37 @@ class Database:
             try:
                 self._connection.close()
             except sqlite3.Error as error:
-                raise _store_error(error) from error
+                raise self._store_error(error) from error
+
+    def _store_error(self, error: sqlite3.Error | UnicodeError) -> StoreError:
+        if _primary_code(error) == sqlite3.SQLITE_FULL:
+            return CacheFull(f"there is no space left for {self._schema.title}")
+        return CacheUnusable(f"{self._schema.title} cannot be used: {error}")
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the tables from *version* to the newest.
+def migrate(connection: sqlite3.Connection, schema: Schema, version: int) -> None:
+    """Bring the tables from *version* to the newest of *schema*.
 
     The version is written in any case, so that a file that cannot be written is noticed here.
     """
-    for statements in MIGRATIONS[version:]:
+    for statements in schema.migrations[version:]:
         for statement in statements:
             connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {schema.version}")
+    connection.execute(f"PRAGMA application_id = {schema.application_id}")
 
 
 def _shape(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
     return connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
 
 
-def _expected_shape() -> list[tuple[str, str, str]]:
+def _expected_shape(schema: Schema) -> list[tuple[str, str, str]]:
     connection = sqlite3.connect(":memory:")
     try:
-        migrate(connection, 0)
+        migrate(connection, schema, 0)
         return _shape(connection)
     finally:
         connection.close()
-
-
-def _store_error(error: sqlite3.Error | UnicodeError) -> StoreError:
-    if _primary_code(error) == sqlite3.SQLITE_FULL:
-        return CacheFull("there is no space left for the cache's index")
-    return CacheUnusable(f"the cache's index cannot be used: {error}")
 
 
 def _primary_code(error: sqlite3.Error | UnicodeError) -> int:

@@ -5,7 +5,8 @@ used from worker threads. On disk::
 
     lock                        held while a mount uses the directory; says which
     index, index-wal            what is here (SQLite)
-    index.damaged-N             an index that could not be trusted, kept to be looked at
+    journal, journal-wal        what the mount has set out to do to the account (SQLite)
+    index.damaged-N             an index that could not be trusted, kept to be looked at; journals likewise
     content/XX/NAME             one sparse file per content; XX are two digits of the hash in NAME
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from imagefs.core.models import ContentKey
 from imagefs.store.content_file import StoredContent
 from imagefs.store.data_file import punches_holes
+from imagefs.store.database import Database
 from imagefs.store.eviction import Eviction
 from imagefs.store.files import open_root, open_subdirectory, store_errors
 from imagefs.store.index import Index
@@ -29,7 +31,7 @@ from imagefs.store.layout import content_name
 from imagefs.store.lock import acquire_lock
 from imagefs.store.opened import OpenContents
 from imagefs.store.pins import Pins
-from imagefs.store.recovery import open_index, reconcile
+from imagefs.store.recovery import open_index, open_journal, reconcile
 from imagefs.store.space import CacheUsage, Limits, Space
 from imagefs.store.spool import Spool
 
@@ -42,6 +44,7 @@ class _Found:
 
     contents: int
     index: Index
+    journal: Database
     pins: Pins
     problems: list[str]
     cached: Mapping[str, int]
@@ -53,6 +56,7 @@ class CacheDirectory:
 
     Attributes:
         index: what is remembered beside contents: listing, details, local times.
+        journal: where the account keeps what it has set out to do, for `JournalTable`.
         pins: what is never evicted.
         problems: sentences for the log about what was found wrong when the directory was opened.
 
@@ -61,6 +65,7 @@ class CacheDirectory:
     def __init__(self, resources: ExitStack, found: _Found, limits: Limits, clock: Callable[[], int]) -> None:
         """Take over what `open` opened; *resources* closes it all."""
         self.index = found.index
+        self.journal = found.journal
         self.pins = found.pins
         self.problems = found.problems
         self._resources = resources
@@ -102,10 +107,14 @@ class CacheDirectory:
             resources.callback(os.close, lock)
             index, problems = open_index(root, path)
             resources.callback(index.close)
+            journal = open_journal(root, path, index, problems)
+            resources.callback(journal.close)
             contents = open_subdirectory(root, "content")
             resources.callback(os.close, contents)
             cached = reconcile(contents, index, problems)
-            found = _Found(contents, index, Pins(index.database), problems, cached, punches_holes(lock))
+            found = _Found(
+                contents, index, journal, Pins(index.database), problems, cached, punches_holes(lock)
+            )
             return cls(resources.pop_all(), found, Limits(max_bytes, min_free_bytes), clock)
 
     def content(self, key: ContentKey) -> StoredContent:

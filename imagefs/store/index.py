@@ -20,7 +20,7 @@ from imagefs.core.models import ContentKey, ImageDetails, ListedImage
 from imagefs.store.block_map import SegmentRow
 from imagefs.store.database import Database
 from imagefs.store.saved_json import dump_details, dump_listing, load_details, load_listing
-from imagefs.store.schema import seal_of
+from imagefs.store.schema import INDEX, seal_of
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Index:
     """The open index. A table that another room needs is added in `schema` and used through ``database``."""
 
     def __init__(self, path: Path) -> None:
-        self.database = Database(path)
+        self.database = Database(path, INDEX)
 
     def close(self) -> None:
         """Close the index; later calls raise `CacheUnusable`."""

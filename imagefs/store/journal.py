@@ -1,6 +1,7 @@
 """The journal's rows: what the mount has set out to do to the account, durable before it is done.
 
-Used by the account through `imagefs.account.stored_account`, from worker threads.
+In a file of its own, so that damage to the index, which is written all the time, does not take it along. Used by
+the account through `imagefs.account.stored_account`, from worker threads.
 """
 
 from __future__ import annotations
@@ -56,3 +57,20 @@ class JournalTable:
                 "DELETE FROM journal WHERE account = ? AND number = ?",
                 [(self._account, number) for number in removed],
             )
+
+
+def take_over_rows(earlier: Database, journal: Database) -> None:
+    """Move the intents that an earlier version kept in its index, the database *earlier*, to *journal*.
+
+    Raises:
+        CacheFull, CacheUnusable: they could not be moved, and none is lost.
+
+    """
+    with earlier.transaction() as connection:
+        rows = connection.execute("SELECT account, number, intent, seal FROM journal").fetchall()
+    if not rows:
+        return
+    with journal.transaction() as connection:
+        connection.executemany("INSERT OR IGNORE INTO journal VALUES (?, ?, ?, ?)", rows)
+    with earlier.transaction() as connection:
+        connection.execute("DELETE FROM journal")

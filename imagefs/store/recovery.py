@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from imagefs.errors import CacheUnusable
 from imagefs.store.block_map import BlockMap
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.data_file import DataFile
-from imagefs.store.database import Damaged
+from imagefs.store.database import Damaged, Database
 from imagefs.store.files import is_own_file, open_file, open_subdirectory, remove_file, remove_if_planted
 from imagefs.store.index import ContentRecord, Index
+from imagefs.store.journal import take_over_rows
 from imagefs.store.layout import content_name, content_path, is_content_name
+from imagefs.store.salvage import report_lost_intents
+from imagefs.store.schema import JOURNAL
 
 _INDEX_NAME: Final = "index"
+_JOURNAL_NAME: Final = "journal"
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
-_DAMAGED: Final = re.compile(r"index\.damaged-([0-9]{1,9})")
 _KEPT_DAMAGED: Final = 3
 
 _FOLDER: Final = re.compile(r"[0-9a-f]{2}")
+
+Opened = TypeVar("Opened", Index, Database)
 
 
 def open_index(root: int, path: Path) -> tuple[Index, list[str]]:
@@ -38,36 +44,60 @@ def open_index(root: int, path: Path) -> tuple[Index, list[str]]:
 
     """
     problems: list[str] = []
+    index, _ = _open_or_begin(root, path, _INDEX_NAME, Index, problems)
+    return index, problems
+
+
+def open_journal(root: int, path: Path, index: Index, problems: list[str]) -> Database:
+    """The journal beside the index, which had it in earlier versions; raises as `open_index`.
+
+    A damaged one is moved aside and a fresh one started. *problems* gets a sentence for it, and one for each
+    intent that could still be read, which is not carried out any more.
+    """
+    journal, aside = _open_or_begin(root, path, _JOURNAL_NAME, lambda file: Database(file, JOURNAL), problems)
+    if aside is not None:
+        problems.append("look in the account for images that were to be renamed, moved or deleted")
+        problems += report_lost_intents(path / aside, journal)
+    take_over_rows(index.database, journal)
+    return journal
+
+
+def _open_or_begin(
+    root: int, path: Path, name: str, opening: Callable[[Path], Opened], problems: list[str]
+) -> tuple[Opened, str | None]:
+    """The file *name* opened, and the name under which a damaged one was kept."""
+    aside = None
     for attempt in range(2):
-        for name in (_INDEX_NAME, *(_INDEX_NAME + suffix for suffix in _COMPANIONS)):
-            if remove_if_planted(root, name):
-                problems.append(f"{name} in the cache directory was not the cache's own file and was removed")
-        os.close(open_file(root, _INDEX_NAME))
+        for each in (name, *(name + suffix for suffix in _COMPANIONS)):
+            if remove_if_planted(root, each):
+                problems.append(f"{each} in the cache directory was not the cache's own file and was removed")
+        os.close(open_file(root, name))
         try:
-            return Index(path / _INDEX_NAME), problems
+            return opening(path / name), aside
         except Damaged as damage:
             if attempt:
-                raise CacheUnusable(f"a fresh index is damaged at once: {damage}") from damage
-            aside = _move_aside(root)
+                raise CacheUnusable(f"a fresh {name} is damaged at once: {damage}") from damage
+            aside = _move_aside(root, name)
             problems.append(
-                f"the cache's index was damaged ({damage}); it was kept as {aside} and begun anew"
+                f"the cache's {name} was damaged ({damage}); it was kept as {aside} and begun anew"
             )
     raise AssertionError("unreachable")
 
 
-def _move_aside(root: int) -> str:
-    """Rename the index and its log; only the last few such are kept. The new name."""
-    numbers = sorted(int(found[1]) for name in os.listdir(root) if (found := _DAMAGED.fullmatch(name)))
-    aside = f"{_INDEX_NAME}.damaged-{numbers[-1] + 1 if numbers else 1}"
-    os.rename(_INDEX_NAME, aside, src_dir_fd=root, dst_dir_fd=root)
+def _move_aside(root: int, name: str) -> str:
+    """Rename the file and its log; only the last few such are kept. The new name."""
+    damaged = re.compile(rf"{name}\.damaged-([0-9]{{1,9}})")
+    numbers = sorted(int(found[1]) for each in os.listdir(root) if (found := damaged.fullmatch(each)))
+    aside = f"{name}.damaged-{numbers[-1] + 1 if numbers else 1}"
+    os.rename(name, aside, src_dir_fd=root, dst_dir_fd=root)
     for suffix in _COMPANIONS:
         try:
-            os.rename(_INDEX_NAME + suffix, aside + suffix, src_dir_fd=root, dst_dir_fd=root)
+            os.rename(name + suffix, aside + suffix, src_dir_fd=root, dst_dir_fd=root)
         except FileNotFoundError:
             continue
     for number in numbers[: 1 - _KEPT_DAMAGED]:
         for suffix in ("", *_COMPANIONS):
-            remove_file(root, f"{_INDEX_NAME}.damaged-{number}{suffix}")
+            remove_file(root, f"{name}.damaged-{number}{suffix}")
     return aside
 
 

@@ -1,8 +1,8 @@
-"""The tables of the index and their versions.
+"""The tables of the index and of the journal, and their versions.
 
-Each entry of `MIGRATIONS` leads from one version to the next; a released entry never changes. The version is
-SQLite's ``user_version``. Every row carries a seal over its other columns (`seal_of`), since SQLite itself
-does not notice a flipped bit in a value. Used by `database` and `index`.
+Each entry of a schema's ``migrations`` leads from one version to the next; a released entry never changes. The
+version is SQLite's ``user_version``. Every row carries a seal over its other columns (`seal_of`), since SQLite
+itself does not notice a flipped bit in a value. Used by `database` and by those who have tables in it.
 
 Names, accounts and image ids are stored as bytes where they come from outside, because they may hold lone
 surrogates, which SQLite's text cannot.
@@ -10,14 +10,38 @@ surrogates, which SQLite's text cannot.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import xxhash
 
-APPLICATION_ID: Final = 0x696D6673
-"""Marks the file as ours (``PRAGMA application_id``); "imfs"."""
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one file. ``application_id`` marks it as ours (``PRAGMA application_id``).
+
+    ``title`` is what messages call the file; each of ``migrations`` is statements.
+    """
+
+    title: str
+    application_id: int
+    migrations: tuple[tuple[str, ...], ...]
+
+    @property
+    def version(self) -> int:
+        """The newest version."""
+        return len(self.migrations)
+
+
+_JOURNAL_TABLE: Final = """CREATE TABLE journal (
+            account BLOB NOT NULL,
+            number INTEGER NOT NULL,
+            intent BLOB NOT NULL,
+            seal BLOB NOT NULL,
+            PRIMARY KEY (account, number)
+        ) STRICT, WITHOUT ROWID"""
+
+_INDEX_MIGRATIONS: Final = (
     (
         """CREATE TABLE content (
             name TEXT NOT NULL PRIMARY KEY,
@@ -61,15 +85,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (account, image_id)
         ) STRICT, WITHOUT ROWID""",
     ),
-    (
-        """CREATE TABLE journal (
-            account BLOB NOT NULL,
-            number INTEGER NOT NULL,
-            intent BLOB NOT NULL,
-            seal BLOB NOT NULL,
-            PRIMARY KEY (account, number)
-        ) STRICT, WITHOUT ROWID""",
-    ),
+    (_JOURNAL_TABLE,),  # of an earlier version, empty since the journal has a file of its own
     (
         """CREATE TABLE pin (
             name TEXT NOT NULL PRIMARY KEY,
@@ -81,7 +97,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
 )
 
-VERSION: Final = len(MIGRATIONS)
+INDEX: Final = Schema("the cache's index", 0x696D6673, _INDEX_MIGRATIONS)
+""""imfs"."""
+
+JOURNAL: Final = Schema("the cache's journal", 0x696D666A, ((_JOURNAL_TABLE,),))
+""""imfj"."""
 
 
 def seal_of(table: str, *columns: object) -> bytes:

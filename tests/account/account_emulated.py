@@ -7,13 +7,13 @@ from pathlib import Path
 
 import dying_mount
 import trio
+from stored_files import stored_account
 
 from imagefs.account import Account
 from imagefs.account.stored_account import StoredAccount
 from imagefs.api import Limits, ServiceClient
 from imagefs.core.models import Credentials
 from imagefs.emulator import Emulator
-from imagefs.store.index import Index
 
 
 def places(service: Emulator) -> list[tuple[str, str]]:
@@ -33,10 +33,8 @@ def play_on(
     """Run *scene* on an account that is open and served, with its index at *path*."""
     limits = Limits(backoff_first_s=0.01)
     client = ServiceClient(Credentials(service.api_id, service.api_key), service.api_url, limits=limits)
-    index = Index(path)
-    stored = StoredAccount(index, "me")
 
-    async def main() -> None:
+    async def main(stored: StoredAccount) -> None:
         account = Account(client, stored, settings=dying_mount.SETTINGS)
         await account.open()
         async with trio.open_nursery() as nursery:
@@ -47,9 +45,9 @@ def play_on(
             nursery.cancel_scope.cancel()
 
     try:
-        trio.run(main)
+        with stored_account(path) as stored:
+            trio.run(main, stored)
     finally:
-        index.close()
         client.close()
 
 

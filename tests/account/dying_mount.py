@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
+from stored_files import stored_account
 
 from imagefs.account import Account, AccountSettings
-from imagefs.account.stored_account import StoredAccount
 from imagefs.api import ServiceClient
 from imagefs.core.models import Credentials
-from imagefs.store.index import Index
 
 T = TypeVar("T")
 
@@ -77,8 +76,9 @@ def main() -> None:
     count = itertools.count(1)
     service = ServiceClient(Credentials(api_id, api_key), url)
     client = Mortal(service, CALLS, count, int(steps))
-    stored = Mortal(StoredAccount(Index(Path(index)), "me"), {"write_intents"}, count, int(steps))
-    trio.run(change, Account(client, stored, settings=SETTINGS), service, kind, image_id)
+    with stored_account(Path(index)) as account:
+        stored = Mortal(account, {"write_intents"}, count, int(steps))
+        trio.run(change, Account(client, stored, settings=SETTINGS), service, kind, image_id)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from pathlib import Path
 import dying_mount
 import pytest
 from account_emulated import places, play_on, shown, until
+from stored_files import stored_account
 
 from imagefs.account import Account
 from imagefs.account.stored_account import StoredAccount
 from imagefs.core.intents import Deletion
 from imagefs.emulator import Emulator, Switches
-from imagefs.store.index import Index
 
 MOST_STEPS = 60
 
@@ -74,7 +74,6 @@ def test_a_mount_killed_at_every_step_loses_and_doubles_nothing(
 
 def deletion_was_asked(path: Path, left: list[tuple[str, str]]) -> bool:
     """Whether the killed process had come as far as deleting the source of a copy."""
-    index = Index(path)
-    intents = StoredAccount(index, "me").load_intents().values()
-    index.close()
+    with stored_account(path) as stored:
+        intents = stored.load_intents().values()
     return ("toronto", "original") not in left or any(isinstance(one, Deletion) for one in intents)

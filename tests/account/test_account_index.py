@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import trio
 from account_fakes import FakeIndex, FakeService, Stage, details_of, image, play
+from stored_files import stored_account
 
 from imagefs.account import Account
 from imagefs.account.stored_account import StoredAccount
 from imagefs.errors import CacheUnusable
-from imagefs.store.index import Index
 
 
 def test_many_details_are_written_in_few_transactions() -> None:
@@ -151,8 +151,8 @@ def test_real_threads_and_a_real_index_work_together(tmp_path: Path) -> None:
     path.touch(mode=0o600)
     service = FakeService([image("1", "\ud800 odd"), image("2", region="montreal", status="queued")])
 
-    async def mount(index: Index, calls_expected: int) -> None:
-        account = Account(service, StoredAccount(index, "me"))
+    async def mount(stored: StoredAccount, calls_expected: int) -> None:
+        account = Account(service, stored)
         await account.open()
         async with trio.open_nursery() as nursery:
             await nursery.start(account.serve)
@@ -168,6 +168,5 @@ def test_real_threads_and_a_real_index_work_together(tmp_path: Path) -> None:
         assert (service.listings, len(service.asked)) == (calls_expected, calls_expected)
 
     for _ in range(2):
-        index = Index(path)
-        trio.run(mount, index, 1)
-        index.close()
+        with stored_account(path) as stored:
+            trio.run(mount, stored, 1)

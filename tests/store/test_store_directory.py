@@ -106,7 +106,9 @@ def test_one_owner_within_a_process(path: Path, cache: CacheDirectory) -> None:
     open_cache(path).close()
 
 
-@pytest.mark.parametrize("name", ["lock", "index", "index-wal", "index-shm", "index-journal", "content"])
+@pytest.mark.parametrize(
+    "name", ["lock", "index", "index-wal", "index-shm", "index-journal", "journal", "content"]
+)
 @pytest.mark.parametrize("kind", ["link", "hard link", "dangling link"])
 def test_planted_files_are_removed_and_victims_unchanged(path: Path, name: str, kind: str) -> None:
     """A link in the place of one of the cache's files goes; what it leads to is neither written nor removed."""

@@ -16,7 +16,7 @@ from imagefs.errors import CacheFull, CacheUnusable
 from imagefs.store.block_map import SegmentRow
 from imagefs.store.index import ContentRecord, Index, SavedListing
 from imagefs.store.saved_json import dump_details, dump_listing, load_details, load_listing
-from imagefs.store.schema import VERSION
+from imagefs.store.schema import INDEX
 
 VERSION_OFFSET = 60
 """Where SQLite keeps ``user_version`` (sqlite.org/fileformat.html), by which a newer version is refused."""
@@ -153,7 +153,7 @@ def test_a_newer_version_is_left_alone(path: Path) -> None:
     """An index of a newer version is refused and kept as it is."""
     open_cache(path).close()
     connection = sqlite3.connect(path / "index")
-    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.execute(f"PRAGMA user_version = {INDEX.version + 1}")
     connection.close()
     before = (path / "index").read_bytes()
     with pytest.raises(CacheUnusable, match="newer version"):
