@@ -17,6 +17,15 @@ from imagefs.cli.terminal import printable
 from imagefs.errors import ImagefsError
 
 _COMMANDS: Final = {
+    "login": (
+        "imagefs.cli.login:login_command",
+        "Store the API ID and key of an account, once they were tried.",
+    ),
+    "logout": ("imagefs.cli.login:logout_command", "Remove what login stored."),
+    "whoami": (
+        "imagefs.cli.login:whoami_command",
+        "Show whose account it is, and whether its key is accepted.",
+    ),
     "mount": ("imagefs.cli.mount:mount_command", "Mount the account on a directory."),
     "umount": ("imagefs.cli.umount:umount_command", "Unmount it, and wait until its cache is at rest."),
     "config": ("imagefs.cli.config:config_command", "Show what mounts go by."),

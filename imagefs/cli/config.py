@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from imagefs.cli import credentials, settings
+from imagefs.cli import settings
 from imagefs.cli.mount_options import BY_KEY
 from imagefs.cli.settings import Setting, Settings
 from imagefs.cli.sizes import Size, shown
@@ -47,11 +46,10 @@ def show_command(as_json: bool, **given: object) -> None:
 
 
 def _credentials(chosen: Settings) -> Setting:
+    """Where the credentials are found, whatever that takes."""
     setting = chosen.by_key["credentials"]
-    if setting.origin in ("option", "environment"):
-        return setting
-    if chosen.profile is None and credentials.is_in(os.environ):
-        return Setting(None, "environment", "LUNANODE_API_ID, LUNANODE_API_KEY")
+    if chosen.credentials_origin != str(chosen.credentials_file):
+        return Setting(None, "environment", chosen.credentials_origin)
     return Setting(chosen.credentials_file, setting.origin, setting.source)
 
 

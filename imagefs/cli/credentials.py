@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,6 +73,36 @@ def from_file(path: Path) -> Credentials:
     if values is None:  # outside the handler: the parser's message could quote the key
         raise SetupError(f"The credentials file {path} is not valid TOML; it needs api_id and api_key.")
     return checked(values.get("api_id"), values.get("api_key"), f"the credentials file {path}")
+
+
+def store(path: Path, credentials: Credentials) -> None:
+    """Write a file for :func:`from_file`, whole or not at all, over whatever is there. Raises SetupError."""
+    text = f"api_id = {json.dumps(credentials.api_id)}\napi_key = {json.dumps(credentials.api_key)}\n"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(
+            prefix=f".{path.name}-", dir=path.parent
+        )  # 0600 from the beginning
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+            Path(draft).replace(path)
+        except BaseException:
+            Path(draft).unlink()
+            raise
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise SetupError(f"The credentials file {path} cannot be written: {error.strerror}.") from error
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def checked(api_id: object, api_key: object, origin: str) -> Credentials:

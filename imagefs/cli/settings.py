@@ -72,6 +72,14 @@ class Settings:
         """The file that credentials are read from where the environment holds none, and stored in."""
         return self["credentials"] or credentials.default_file(self.profile)
 
+    @property
+    def credentials_origin(self) -> str:
+        """Where the credentials are: a file, or the variables of the environment."""
+        named = self.by_key["credentials"].origin in ("option", "environment")
+        if not named and self.profile is None and credentials.is_in(os.environ):
+            return "LUNANODE_API_ID and LUNANODE_API_KEY"
+        return str(self.credentials_file)
+
     def cache_dir(self, api_id: str) -> Path:
         """The cache directory of the account *api_id*."""
         own: Path | None = self["cache_dir"]

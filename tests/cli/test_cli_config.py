@@ -128,7 +128,7 @@ def test_a_profile_has_its_own_account(
 ) -> None:
     """The environment's account is not taken for that of a profile."""
     monkeypatch.setenv("LUNANODE_API_ID", API_ID)
-    assert shown(capsys)["credentials"][1:] == ("environment", "LUNANODE_API_ID, LUNANODE_API_KEY")
+    assert shown(capsys)["credentials"][1:] == ("environment", "LUNANODE_API_ID and LUNANODE_API_KEY")
     assert shown(capsys, "--profile", "work")["credentials"][0] == str(
         file.with_name("credentials-work.toml")
     )
