@@ -120,7 +120,7 @@ def test_a_place_where_nothing_can_be_written(
 ) -> None:
     """The reason is told in a line, and what was there stays."""
     (tmp_path / "folder" / "x").mkdir(parents=True)
-    for place in (tmp_path / "folder", tmp_path / "service" / "images.db" / "x"):
+    for place in (tmp_path / "folder", service.credentials_file / "x"):
         type_in(monkeypatch, service.api_id, KEY)
         done = run(capsys, "login", "--credentials", str(place))
         assert done.status == 1
