@@ -17,10 +17,15 @@ from imagefs.core.models import DEFAULT_API_URL
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 IGNORED: Final = frozenset(
-    {"auto", "noauto", "user", "nouser", "users", "nofail", "defaults", "_netdev", "dev", "nodev", "suid",
-     "nosuid", "exec", "noexec", "async", "atime", "noatime", "relatime", "default_permissions"}
+    {"auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "defaults", "_netdev", "dev", "nodev",
+     "suid", "nosuid", "exec", "noexec", "async", "sync", "dirsync", "atime", "noatime", "diratime", "nodiratime",
+     "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "silent", "loud",
+     "default_permissions"}
 )  # fmt: skip
 """What fstab lines carry and FUSE or mount(8) settle by themselves: images are neither devices nor programs here."""
+
+IGNORED_BEGINNINGS: Final = ("x-", "X-", "comment=", "user=")
+"""The same, for options that others read (mount(8))."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -179,7 +184,7 @@ def parse_fstab(texts: Iterable[str]) -> dict[str, object]:
             found[name] = value
         elif equals and name in BY_KEY and not BY_KEY[name].is_flag:
             found[name] = _fstab_value(BY_KEY[name], value)
-        elif text and text not in IGNORED and not text.startswith("x-"):
+        elif text and text not in IGNORED and not text.startswith(IGNORED_BEGINNINGS):
             raise click.UsageError(f"The mount option {text!r} is not known.")
     return found
 
