@@ -7,6 +7,7 @@
     │   ├── Unreachable              no answer: DNS, refused, reset, timed out
     │   │   ├── TlsFailure           the certificate or handshake was refused; never retried
     │   │   └── AnswerLost           a change was sent, and nobody knows whether it was carried out
+    │   ├── OutOfResources           this machine has no thread, memory or descriptor left for the call
     │   ├── Overloaded               429 or 5xx past the retries
     │   ├── CredentialsRefused       ID, key or signature refused, or the clock is off
     │   ├── MalformedAnswer          an answer that is not what the page documents
@@ -65,6 +66,10 @@ class AnswerLost(Unreachable):
     """A change was sent and its answer did not arrive or made no sense: it may have been carried out."""
 
     maybe_done = True
+
+
+class OutOfResources(ServiceError):
+    """This machine has no thread, memory or descriptor left for the call: nothing was sent."""
 
 
 class Overloaded(ServiceError):

@@ -10,12 +10,15 @@ and of the index run in worker threads.
 ``view``         what is shown: the listing with what this mount has done since
 ``changes``      rename, delete, replicate, move, fetch
 ``creation``     new images, found again where the answer was lost
+``repeating``    renaming and deleting where the answer is lost
 ``pending``      what is polled, ``finishing`` what is then done
 ``journal``      what must not be forgotten, in memory and in the index
 ``errands``      changes that outlive the one who asked; ``locks`` keep them in order
 ``service``      calls and fresh listings for the changes
 ``flights``      one call for all who ask the same; ``outage``, ``backoff`` when it fails
 ``writeback``    listing and details on their way to the index
+``threads``      blocking calls, and those that fail by surprise
+``persistence``  background work that no bug ends
 ===============  =======================================================================
 """
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import TypeVar
 
 import trio
 
+from imagefs.account.backoff import growing_pauses
 from imagefs.account.changes import Changes
 from imagefs.account.details import DetailsCache
 from imagefs.account.finishing import Finisher
@@ -22,12 +25,14 @@ from imagefs.account.listing import ListingCache
 from imagefs.account.locks import KeyedLocks
 from imagefs.account.outage import Outage
 from imagefs.account.pending import PendingWork
+from imagefs.account.persistence import persistently
 from imagefs.account.prefetch import Prefetch
 from imagefs.account.protocols import AccountClient, AccountIndex, RunSync
 from imagefs.account.service import Service
 from imagefs.account.settings import AccountSettings
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
+from imagefs.account.threads import Threads
 from imagefs.account.view import View
 from imagefs.account.writeback import IndexWriter
 from imagefs.core.control_lines import FetchRequest
@@ -58,12 +63,13 @@ class Account:
         run_sync: RunSync = trio.to_thread.run_sync,
     ) -> None:
         settings = settings or AccountSettings()
-        around = Surroundings(settings, clock, wall_ns, random or Random(), run_sync, self._start)  # noqa: S311  # jitter
+        chance = random or Random()  # noqa: S311  # jitter
+        around = Surroundings(settings, clock, wall_ns, chance, Threads(run_sync), self._start)
         self._around = around
         self._index = index
         self._nursery: trio.Nursery | None = None
         self._outage = Outage(settings, clock)
-        self._writer = IndexWriter(index, settings.write_delay_s, run_sync)
+        self._writer = IndexWriter(index, settings.write_delay_s, around.threads)
         self._listing = ListingCache(client, self._outage, around, self._on_listing)
         self._details = DetailsCache(
             client, self._outage, self._writer, around, self._listed, self._on_details_changed
@@ -84,9 +90,10 @@ class Account:
     async def open(self) -> None:
         """Load what the index kept of earlier runs; calls no service, and goes on without a failing index."""
         try:
-            self._details.restore(await self._in_thread(self._index.load_details))
-            self._mtimes_ns = await self._in_thread(self._index.load_mtimes)
-            stored = await self._in_thread(self._index.load_listing)
+            keep = partial(self._around.threads.keep, abandon_on_cancel=True)
+            self._details.restore(await keep(self._index.load_details))
+            self._mtimes_ns = await keep(self._index.load_mtimes)
+            stored = await keep(self._index.load_listing)
             await self._journal.load()
         except StoreError as error:
             log.warning("What was known of the account cannot be read from disk: %s", error)
@@ -99,11 +106,14 @@ class Account:
         """Run calls and writes until cancelled; *task_status* is told as soon as the account can be used."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self._changes.resume()
-            self._start(self._work.run)
+            if self._journal.loaded:
+                self._changes.resume()
+            else:
+                self._keep_up("Taking up earlier changes", self._take_up)
+            self._keep_up("The work on what is pending", self._work.run)
             task_status.started()
             try:
-                await self._writer.run()
+                await persistently("Writing to the index", self._writer.run, self._around)
             finally:
                 self._nursery = None
 
@@ -259,8 +269,19 @@ class Account:
             raise RuntimeError("Account.serve is not running")
         self._nursery.start_soon(guarded)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await self._around.run_sync(call, abandon_on_cancel=True)
+    def _keep_up(self, what: str, task: Callable[[], Awaitable[None]]) -> None:
+        """Run *task* beside the others, and again after a bug in it."""
+        self._start(lambda: persistently(what, task, self._around))
+
+    async def _take_up(self) -> None:
+        """Take up what earlier mounts left, as soon as the journal can be read."""
+        settings = self._around.settings
+        for pause_s in growing_pauses(settings.retry_first_s, settings.retry_max_s, self._around.random):
+            with suppress(StoreError):
+                await self._journal.load()
+                self._changes.resume()
+                return
+            await trio.sleep(pause_s)
 
     def _listed(self, image_id: str) -> ListedImage | None:
         return None if self.snapshot is None else self.snapshot.by_id.get(image_id)

@@ -18,7 +18,6 @@ dropped, as nobody was told that it would be.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -29,8 +28,9 @@ from imagefs.account.finishing import is_for_now
 from imagefs.account.journal import Entry, Journal
 from imagefs.account.locks import KeyedLocks
 from imagefs.account.pending import PendingWork
+from imagefs.account.persistence import persistently
+from imagefs.account.repeating import Repeater
 from imagefs.account.service import Service
-from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import View
 from imagefs.core.control_lines import FetchRequest
@@ -45,7 +45,6 @@ from imagefs.errors import (
     ReadOnly,
     Refused,
     RefusedUnknownImage,
-    ServiceError,
 )
 
 log = logging.getLogger(__name__)
@@ -76,13 +75,16 @@ class Changes:
         self._images = images
         self._around = around
         self._errands = Errands(around)
+        self._repeater = Repeater(service, around)
         self._creator = Creator(service, journal, images, around)
 
     def resume(self) -> None:
         """Take up what an earlier mount left in the journal."""
         for entry in tuple(self._journal.creations):
             if entry.intent.image_id is None:
-                self._around.start(partial(self._resume, entry))
+                work = partial(self._resume, entry)
+                what = "Finding out what became of a change"
+                self._around.start(partial(persistently, what, work, self._around))
         self._work.nudge()
 
     async def rename(self, image_id: str, name: str) -> None:
@@ -149,11 +151,7 @@ class Changes:
                 await self._journal.update(creation, replace(creation.intent, name=name))
                 self._work.nudge()
             elif image.name != name:
-                await self._repeatably(
-                    errand,
-                    partial(self._service.client.rename_image, image_id, name),
-                    lambda listing: _name_in(listing, image_id) == name,
-                )
+                await self._repeater.rename(errand, image_id, name)
                 self._view.note_renamed(self._service.listed(image_id) or image, name)
 
     async def _delete(self, image_id: str, errand: Errand) -> None:
@@ -166,11 +164,7 @@ class Changes:
                 self._work.nudge()
                 return
             try:
-                await self._repeatably(
-                    errand,
-                    partial(self._service.client.delete_image, image_id),
-                    lambda listing: image_id not in listing.by_id,
-                )
+                await self._repeater.delete(errand, image_id)
             except RefusedUnknownImage:
                 self._view.note_deleted(image_id)
                 await self._forget_creation(image_id)
@@ -191,30 +185,6 @@ class Changes:
             log.warning("Image %s stays, as its replica was deleted.", creation.intent.source_id)
         await self._journal.settle(*ended, leaving=leaving)
         self._work.nudge()
-
-    async def _repeatably(
-        self, errand: Errand, change: Callable[..., None], is_done: Callable[[Snapshot], bool]
-    ) -> None:
-        """Make a call that does no harm where it is made twice.
-
-        It is made once more where its answer was lost and the account shows that it was not carried out.
-        """
-        errand.commit()
-        lost = False
-        while True:
-            try:
-                await self._service.call(change)
-            except ServiceError as error:
-                carried_out_late = lost and isinstance(error, RefusedUnknownImage)
-                if not error.maybe_done and not carried_out_late:
-                    raise
-                if is_done(await self._service.answered_listing()):
-                    return
-                if lost or not errand.attended:
-                    raise
-                lost = True
-            else:
-                return
 
     async def _replicate(self, image_id: str, region: str, name: str, move: bool, errand: Errand) -> str:
         async with self._images[image_id]:
@@ -291,11 +261,3 @@ class Changes:
         if image is None:
             raise NotFound(f"Image {image_id} is gone from the account.")
         return image
-
-
-def _name_in(listing: Snapshot, image_id: str) -> str | None:
-    """The image's name in the listing; raises NotFound where it is not there."""
-    image = listing.by_id.get(image_id)
-    if image is None:
-        raise NotFound(f"Image {image_id} is gone from the account.")
-    return image.name

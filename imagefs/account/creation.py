@@ -6,20 +6,22 @@ Used by :class:`imagefs.account.changes.Changes` on trio's thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 import trio
 
 from imagefs.account.errands import Errand
 from imagefs.account.journal import Entry, Journal
 from imagefs.account.locks import KeyedLocks
+from imagefs.account.persistence import persistently
 from imagefs.account.service import Service
-from imagefs.account.snapshot import Snapshot
+from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.intents import Creation, Remark
-from imagefs.errors import AnswerLost, ServiceError
+from imagefs.errors import AnswerLost, ImagefsError, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Creator:
         self._images = images
         self._around = around
         self._regions = KeyedLocks()
+        self._made: set[str] = set()
 
     async def create(self, errand: Errand, wanted: Creation, request: Callable[..., str]) -> str:
         """Send *request*, a method of the client with its arguments, for the image *wanted*; the new id.
@@ -46,11 +49,20 @@ class Creator:
         before anything was sent.
         """
         async with self._regions[wanted.region]:
-            listing = await self._service.listing()
-            known_ids = frozenset(image.image_id for image in listing.in_region(wanted.region))
+            # Two listings: an image that the newer one leaves out, being cut or old, is not new for that.
+            before = (self._service.last_listing or NOTHING_LISTED, await self._service.listing())
+            in_region = (image.image_id for listing in before for image in listing.in_region(wanted.region))
             errand.commit()
-            entry = await self._journal.add(replace(wanted, known_ids=known_ids))
-            return await self._request(errand, entry, request)
+            entry = await self._journal.add(replace(wanted, known_ids=frozenset(in_region)))
+            old_ids = before[0].by_id.keys() | before[1].by_id.keys()
+            try:
+                return await self._request(errand, entry, request, old_ids)
+            except ImagefsError:
+                raise
+            except Exception:
+                find_out = partial(self.resume, entry)
+                self._around.start(partial(persistently, _subject(wanted), find_out, self._around))
+                raise
 
     async def resume(self, entry: Entry[Creation]) -> None:
         """Find out what became of a request of an earlier mount, which is never sent again."""
@@ -59,6 +71,8 @@ class Creator:
             if wanted.source_id is not None:
                 await held.enter_async_context(self._images[wanted.source_id])
             await held.enter_async_context(self._regions[wanted.region])
+            if entry.intent.image_id is not None or not self._journal.holds(entry):
+                return  # it was settled meanwhile
             try:
                 image_id = await self._find(entry)
             except AnswerLost:
@@ -69,11 +83,18 @@ class Creator:
             else:
                 await self._accepted(entry, image_id)
 
-    async def _request(self, errand: Errand, entry: Entry[Creation], request: Callable[..., str]) -> str:
+    async def _request(
+        self, errand: Errand, entry: Entry[Creation], request: Callable[..., str], old_ids: Set[str]
+    ) -> str:
         may_repeat = True
         while True:
             try:
-                image_id = self._checked(entry, await self._service.call(request))
+                image_id = await self._service.call(request)
+                if image_id in old_ids or image_id in self._taken_ids(entry):
+                    may_repeat = False  # it was carried out, whatever the answer is worth
+                    raise AnswerLost(
+                        f"{_subject(entry.intent)}: the service names image {image_id}, which is not new"
+                    )
             except ServiceError as error:
                 if not error.maybe_done:
                     await self._journal.settle(entry)
@@ -90,25 +111,21 @@ class Creator:
             await self._accepted(entry, image_id)
             return image_id
 
-    def _checked(self, entry: Entry[Creation], image_id: str) -> str:
-        """An id that the service answered, where it can be that of a new image."""
-        if image_id in entry.intent.known_ids or image_id in self._claimed_ids(entry):
-            raise AnswerLost(
-                f"{_subject(entry.intent)}: the service names image {image_id}, which is not new"
-            )
-        return image_id
-
     async def _accepted(self, entry: Entry[Creation], image_id: str) -> None:
+        self._made.add(image_id)
         known = replace(entry.intent, image_id=image_id, known_ids=frozenset())
         await self._journal.record(entry, known)
 
     async def _find(self, entry: Entry[Creation]) -> str | None:
         """The new image that a request led to whose answer is not known; None where there is none.
 
-        Waits for as long as the service cannot be reached, and looks twice, as it may be slow. Raises
-        AnswerLost where several images may be the one; none of them is touched then.
+        Waits for as long as the service cannot be reached, and goes on looking for a while, as a listing may be
+        old. Raises AnswerLost where several images may be the one; none of them is touched then.
         """
-        for pause_s in (self._around.settings.second_look_s, 0.0):
+        settings = self._around.settings
+        last_look_at = self._around.clock() + settings.look_for_s
+        while True:
+            looked_at = self._around.clock()
             candidates = self._candidates(entry, await self._service.answered_listing())
             if len(candidates) == 1:
                 log.info(
@@ -117,23 +134,25 @@ class Creator:
                 return candidates[0]
             if candidates:
                 raise await self._ambiguous(entry, candidates)
-            await trio.sleep(pause_s)
-        return None
+            if looked_at >= last_look_at:
+                return None
+            await trio.sleep(settings.second_look_s)
 
     def _candidates(self, entry: Entry[Creation], listing: Snapshot) -> list[str]:
         wanted = entry.intent
         names = {*wanted.first_names, wanted.name}
-        taken = wanted.known_ids | self._claimed_ids(entry)
+        taken = self._taken_ids(entry)
         return [
             image.image_id
             for image in listing.in_region(wanted.region)
             if image.name in names and image.image_id not in taken
         ]
 
-    def _claimed_ids(self, entry: Entry[Creation]) -> set[str]:
-        """The images that are known to be other requests', and the source."""
+    def _taken_ids(self, entry: Entry[Creation]) -> set[str]:
+        """The images that cannot be the new one: those that were there before, the source, other requests'."""
         others = (other.intent.image_id for other in self._journal.creations if other is not entry)
-        return {image_id for image_id in (*others, entry.intent.source_id) if image_id is not None}
+        others_ids = {image_id for image_id in (*others, entry.intent.source_id) if image_id is not None}
+        return others_ids | entry.intent.known_ids | self._made
 
     async def _ambiguous(self, entry: Entry[Creation], candidates: list[str]) -> AnswerLost:
         ids = ", ".join(candidates)

@@ -121,7 +121,7 @@ class DetailsCache:
             self._outage.check()
             call = partial(self._client.image_details, image_id, deadline_s=self._outage.deadline_s)
             try:
-                answer = await self._around.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+                answer = await self._around.threads.ask(call, self._threads)
             except ServiceError as error:
                 self._note_failure(image_id, error)
                 raise

@@ -7,7 +7,10 @@ the image, again and again until the journal holds no such entry any more.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from imagefs.account.details import DetailsCache
 from imagefs.account.journal import Entry, Journal
@@ -16,7 +19,7 @@ from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import REQUESTED_STATUS, View
 from imagefs.core.intents import Creation, Deletion, Intent, Remark
 from imagefs.core.models import ImageDetails, ListedImage, Phase
-from imagefs.errors import Refused, RefusedUnknownImage
+from imagefs.errors import MalformedAnswer, Refused, RefusedUnknownImage
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class Finisher:
         self._journal = journal
         self._view = view
         self._around = around
+        self._doubted_since: WeakKeyDictionary[Entry[Any], float] = WeakKeyDictionary()
 
     async def advance_creation(self, entry: Entry[Creation]) -> None:
         """Name a new image as soon as the service lets it; once it is active, check it."""
@@ -44,10 +48,15 @@ class Finisher:
         assert image_id is not None, "only images whose id is known are advanced"
         image = self._service.listed(image_id)
         if image is None:
-            await self._give_name(entry.intent, promised_image(entry.intent, image_id))
-            overdue = self._service.listed_at > entry.since + self._around.settings.settle_s
+            await self._name_unlisted(entry.intent, image_id)
+            overdue = self._service.listed_at > entry.since + self._around.settings.appear_s
             if overdue and await self._service.is_gone(image_id):
                 await self._fail(entry, f"Image {image_id} vanished before it was active")
+            return
+        if image.region != entry.intent.region:
+            await self._fail(
+                entry, f"Image {image_id}, which the service named as the new one, is in {image.region!a}"
+            )
             return
         refusal = await self._give_name(entry.intent, image)
         if image.phase is Phase.FAILED:
@@ -62,9 +71,26 @@ class Finisher:
         try:
             await self._service.call(partial(self._service.client.rename_image, image.image_id, wanted.name))
         except Refused as refusal:
-            return refusal
+            if not await self._is_named(image.image_id, wanted.name):
+                return refusal
         self._view.note_renamed(image, wanted.name)
         return None
+
+    async def _name_unlisted(self, wanted: Creation, image_id: str) -> None:
+        """Rename a new image that is not listed yet, once its details show that it is where it should be."""
+        image = promised_image(wanted, image_id)
+        if self._view.account_name(image) == wanted.name:
+            return
+        with suppress(Refused):
+            details = await self._service.details(image_id)
+            if details.region == wanted.region:
+                await self._give_name(wanted, image)
+
+    async def _is_named(self, image_id: str, name: str) -> bool:
+        """Whether an image that the service does not rename has the name already, which a listing may not show yet."""
+        with suppress(Refused):
+            return (await self._service.details(image_id)).name == name
+        return False
 
     async def _check(self, entry: Entry[Creation], image: ListedImage, refusal: Refused | None) -> None:
         """Settle an active image: it is finished, or it is not what it should be.
@@ -75,6 +101,9 @@ class Finisher:
         details = await self._details.fetch(image.image_id)
         if details.phase is not Phase.ACTIVE:
             return
+        content = (wanted.size_bytes, wanted.checksum)
+        if wanted.move and not _is_like(details, content):
+            self._doubt(entry, details)
         if wanted.source_id is not None and not _is_replica(details, wanted):
             text = f"Image {image.image_id} has another size or checksum than its source {wanted.source_id}"
             await self._fail(entry, text)
@@ -118,7 +147,7 @@ class Finisher:
             if await self._service.is_gone(going.image_id):
                 await self._journal.settle(entry)
             return
-        if going.replica_id is not None and not await self._is_replaced(going):
+        if going.replica_id is not None and not await self._is_replaced(entry):
             await self._keep(entry, "its replica is not what it was, or it has changed itself")
             return
         try:
@@ -126,14 +155,16 @@ class Finisher:
         except RefusedUnknownImage:
             log.debug("Image %s was gone already.", going.image_id)
         except Refused as refusal:
-            if not is_for_now(refusal, image):
-                await self._keep(entry, str(refusal))
-            return
+            if not await self._service.is_gone(going.image_id):
+                if not is_for_now(refusal, image):
+                    await self._keep(entry, str(refusal))
+                return
         self._view.note_deleted(going.image_id)
         await self._journal.settle(entry)
 
-    async def _is_replaced(self, going: Deletion) -> bool:
+    async def _is_replaced(self, entry: Entry[Deletion]) -> bool:
         """Whether the source of a move, unless it is gone already, and its replica have the content that was moved."""
+        going = entry.intent
         for image_id in (going.replica_id, going.image_id):
             assert image_id is not None, "the end of a move has a replica"
             try:
@@ -142,10 +173,19 @@ class Finisher:
                 if image_id == going.image_id:
                     continue
                 return False
-            content = (details.size_bytes, details.checksum)
-            if details.phase is not Phase.ACTIVE or content != (going.size_bytes, going.checksum):
+            if not _is_like(details, (going.size_bytes, going.checksum)):
+                self._doubt(entry, details)
                 return False
         return True
+
+    def _doubt(self, entry: Entry[Creation] | Entry[Deletion], details: ImageDetails) -> None:
+        """Raise MalformedAnswer for details that say too little to end a move for, unless they do so for long."""
+        complete = details.phase is Phase.ACTIVE and None not in (details.size_bytes, details.checksum)
+        if complete or details.phase is Phase.FAILED:
+            return
+        began_at = self._doubted_since.setdefault(entry, self._around.clock())
+        if self._around.clock() < began_at + self._around.settings.doubt_s:
+            raise MalformedAnswer(f"The details of image {details.image_id} do not say what it holds")
 
     async def _keep(self, entry: Entry[Deletion], reason: str) -> None:
         """Show an image again that cannot be deleted."""
@@ -166,6 +206,11 @@ def is_for_now(refusal: Refused, image: ListedImage) -> bool:
     A refusal that names a reason of its own, such as a permission, stands.
     """
     return image.phase is Phase.PENDING and type(refusal) is Refused
+
+
+def _is_like(details: ImageDetails, content: tuple[int | None, str | None]) -> bool:
+    """Whether *details* are those of an active image of this size and checksum."""
+    return details.phase is Phase.ACTIVE and (details.size_bytes, details.checksum) == content
 
 
 def _is_replica(details: ImageDetails, wanted: Creation) -> bool:

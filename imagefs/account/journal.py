@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 I = TypeVar("I", Creation, Deletion, Remark)  # noqa: E741  # an intent, as T is a type
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Entry(Generic[I]):
     """One intent's place in the journal; ``since`` is when this mount has learnt of it as it is now."""
 
@@ -54,7 +54,7 @@ class Journal:
 
         A mount that may not change the account leaves all but the remarks to the next one.
         """
-        intents = await self._around.run_sync(self._index.load_intents)
+        intents = await self._around.threads.keep(self._index.load_intents)
         read_only = self._around.settings.read_only
         if not self._loaded:
             self._loaded = True
@@ -115,6 +115,11 @@ class Journal:
             numbers.append(self._enter(intent).number)
         self._arrange()
         await self._write_outcome(*numbers)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether what earlier mounts left is known."""
+        return self._loaded
 
     def holds(self, entry: Entry[Any]) -> bool:
         """Whether the entry is still open."""
@@ -181,7 +186,8 @@ class Journal:
             batch, self._unwritten = self._unwritten, set()
             saved = {number: self._entries[number].intent for number in batch if number in self._entries}
             try:
-                await self._around.run_sync(partial(self._index.write_intents, saved, batch - saved.keys()))
+                write = partial(self._index.write_intents, saved, batch - saved.keys())
+                await self._around.threads.keep(write)
             except BaseException:
                 self._unwritten |= batch
                 raise

@@ -15,6 +15,7 @@ import trio
 from imagefs.account.backoff import growing_pauses
 from imagefs.account.flights import SingleFlight
 from imagefs.account.outage import Outage
+from imagefs.account.persistence import persistently
 from imagefs.account.protocols import ListingClient
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
@@ -96,7 +97,7 @@ class ListingCache:
 
         asked_at = self._asked_at = self._around.clock()
         try:
-            new = await self._around.run_sync(list_all, limiter=self._threads, abandon_on_cancel=True)
+            new = await self._around.threads.ask(list_all, self._threads)
         except ServiceError as error:
             self._failed(error)
             raise
@@ -128,7 +129,8 @@ class ListingCache:
         self._failure = copy(error)
         if self._retry_scope is None:
             scope = trio.CancelScope()
-            self._around.start(lambda: self._retry(scope))
+            what = "The listing in the background"
+            self._around.start(lambda: persistently(what, lambda: self._retry(scope), self._around))
             self._retry_scope = scope
 
     async def _retry(self, scope: trio.CancelScope) -> None:

@@ -22,7 +22,7 @@ from imagefs.account.locks import KeyedLocks
 from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import View
-from imagefs.core.models import Phase
+from imagefs.core.models import ListedImage, Phase
 from imagefs.errors import ImageFailed, NotFound, ServiceError
 
 log = logging.getLogger(__name__)
@@ -102,23 +102,37 @@ class PendingWork:
         self._waiters += 1
         self.nudge()
         try:
-            while not self._is_active(image_id):
-                await self._progress.wait()
+            while True:
+                progress = self._progress
+                if self._is_active(image_id):
+                    return
+                if self._shown(image_id) is None and await self._is_gone(image_id):
+                    raise NotFound(f"Image {image_id} is gone from the account.")
+                await progress.wait()
         finally:
             self._waiters -= 1
 
     def _is_active(self, image_id: str) -> bool:
-        image = None if self._view.snapshot is None else self._view.snapshot.by_id.get(image_id)
+        image = self._shown(image_id)
         remark = self._journal.remark_on(image_id)
         if remark is not None and remark.failed:
             raise ImageFailed(remark.error or f"Image {image_id} has failed.")
-        if image is None:
-            raise NotFound(f"Image {image_id} is gone from the account.")
-        if self._journal.creation_of(image_id) is not None:
+        if image is None or self._journal.creation_of(image_id) is not None:
             return False
         if image.phase is Phase.FAILED:
             raise ImageFailed(f"Image {image_id} has failed ({image.status}).")
         return image.phase is Phase.ACTIVE
+
+    def _shown(self, image_id: str) -> ListedImage | None:
+        return None if self._view.snapshot is None else self._view.snapshot.by_id.get(image_id)
+
+    async def _is_gone(self, image_id: str) -> bool:
+        """Whether an image that is not shown was hidden by this mount, or the service does not know it."""
+        if self._view.hides(image_id):
+            return True
+        with suppress(ServiceError):
+            return await self._service.is_gone(image_id)
+        return False
 
     def _open_steps(self) -> list[_Step]:
         """The next step of each entry that can be brought further."""
@@ -159,11 +173,10 @@ class PendingWork:
         self._progress = trio.Event()
 
     async def _forget_remarks(self) -> None:
-        """Drop what is remembered of images that are all gone."""
-        gone = [
-            entry
-            for entry in self._journal.remarks
-            if not any(map(self._service.listed, entry.intent.image_ids))
-        ]
-        if gone:
-            await self._journal.settle(*gone)
+        """Drop what is remembered of images that are all gone, and not just missing from a listing."""
+        for entry in tuple(self._journal.remarks):
+            image_ids = entry.intent.image_ids
+            if any(map(self._service.listed, image_ids)):
+                continue
+            if all([await self._is_gone(image_id) for image_id in image_ids]) and self._journal.holds(entry):
+                await self._journal.settle(entry)

@@ -18,7 +18,7 @@ from imagefs.account.protocols import AccountClient
 from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.models import ImageDetails, ListedImage
-from imagefs.errors import RefusedUnknownImage, ServiceError
+from imagefs.errors import AnswerLost, RefusedUnknownImage, ServiceError
 
 T = TypeVar("T")
 
@@ -37,17 +37,23 @@ class Service:
         """When the service was asked for the last listing, on the account's clock."""
         return self._listing.snapshot_asked_at
 
+    @property
+    def last_listing(self) -> Snapshot | None:
+        """What the service listed last, without this mount's own changes."""
+        return self._listing.snapshot
+
     def listed(self, image_id: str) -> ListedImage | None:
         """The image as the service listed it last, without this mount's own changes."""
-        return None if self._listing.snapshot is None else self._listing.snapshot.by_id.get(image_id)
+        return None if self.last_listing is None else self.last_listing.by_id.get(image_id)
 
     async def call(self, change: Callable[..., T]) -> T:
         """What *change*, a method of the client with its arguments, answers; raises ServiceError.
 
-        One who is cancelled leaves it to its thread: the service may carry it out all the same.
+        One who is cancelled leaves it to its thread: the service may carry it out all the same, and so it may
+        where the call fails by surprise.
         """
         timed = partial(change, deadline_s=self._around.settings.change_call_s)
-        return await self._around.run_sync(timed, limiter=self._threads, abandon_on_cancel=True)
+        return await self._around.threads.ask(timed, self._threads, surprise=AnswerLost)
 
     async def listing(self) -> Snapshot:
         """What the service lists now, without this mount's own changes; raises ServiceError."""
@@ -64,7 +70,9 @@ class Service:
 
     async def details(self, image_id: str) -> ImageDetails:
         """An image's details from the service, whatever is known of it; raises ServiceError."""
-        return await self.call(partial(self.client.image_details, image_id))
+        settings = self._around.settings
+        call = partial(self.client.image_details, image_id, deadline_s=settings.change_call_s)
+        return await self._around.threads.ask(call, self._threads)
 
     async def is_gone(self, image_id: str) -> bool:
         """Whether the service itself says that it does not know the image; raises other ServiceErrors.

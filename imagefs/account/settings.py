@@ -61,10 +61,19 @@ class AccountSettings:
     """The time that one call of a change may take, so that some is left to see what became of it."""
 
     second_look_s: float = 3.0
-    """The pause before the account is listed again for an image that the first listing did not show."""
+    """The pause before the account is looked at again for what a lost answer may have led to."""
 
-    settle_s: float = 10.0
+    look_for_s: float = 9.0
+    """How long it is looked for a new image before the request for it counts as not carried out."""
+
+    settle_s: float = 30.0
     """How long after an answer the listing may still show what was before it."""
+
+    appear_s: float = 120.0
+    """How long an image that the service has promised may be missing from the account."""
+
+    doubt_s: float = 120.0
+    """How long details that say too little to judge a replica by are asked for again."""
 
     poll_first_s: float = 2.0
     """The first pause between looks at what is pending; it doubles from then on."""

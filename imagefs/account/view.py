@@ -31,7 +31,8 @@ class View:
     """The images as this mount left them.
 
     A listing that was asked for before the answer to a change does not undo it; one that was asked for later,
-    but shows what was before, is believed once the service had time to settle. After that its word counts.
+    but shows what was before, is believed once the service had time to settle, and so it is where an earlier one
+    did show the change: listings may be old in any order. After that its word counts.
     """
 
     def __init__(
@@ -67,6 +68,10 @@ class View:
         """The name that the image listed as *image* has in the account, as far as this mount knows."""
         renamed = self._renamed.get(image.image_id)
         return image.name if renamed is None else renamed.name
+
+    def hides(self, image_id: str) -> bool:
+        """Whether the image is not shown because this mount has deleted it, or is going to."""
+        return image_id in self._hidden()
 
     def update(self) -> None:
         """Show what the listing and the journal say now."""
@@ -107,16 +112,16 @@ class View:
         return frozenset(going) | self._deleted_at.keys()
 
     def _forget_settled(self, listed: Snapshot) -> None:
-        """Drop the changes that the listing shows as well, or has not shown for too long."""
+        """Drop the changes that the service had time to show, and renames that somebody else has followed up."""
         asked_at = self._listing.snapshot_asked_at
         settle_s = self._around.settings.settle_s
         for image_id, renamed in tuple(self._renamed.items()):
             image = listed.by_id.get(image_id)
-            unchanged = image is None or image.name in renamed.before
-            if asked_at > renamed.at and not (unchanged and asked_at <= renamed.at + settle_s):
+            ours = image is None or image.name in (*renamed.before, renamed.name)
+            if asked_at > renamed.at and not (ours and asked_at <= renamed.at + settle_s):
                 del self._renamed[image_id]
         for image_id, at in tuple(self._deleted_at.items()):
-            if asked_at > at and not (image_id in listed.by_id and asked_at <= at + settle_s):
+            if asked_at > at + settle_s:
                 del self._deleted_at[image_id]
 
 

@@ -13,8 +13,9 @@ from functools import partial
 
 import trio
 
-from imagefs.account.protocols import AccountIndex, RunSync
+from imagefs.account.protocols import AccountIndex
 from imagefs.account.snapshot import Snapshot
+from imagefs.account.threads import Threads
 from imagefs.core.models import ImageDetails
 from imagefs.errors import StoreError
 
@@ -32,14 +33,31 @@ class _Batch:
     forgotten: set[str] = field(default_factory=set)
     mtimes_ns: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.listing or self.details or self.forgotten or self.mtimes_ns)
+
+    def over(self, older: _Batch) -> _Batch:
+        """*older*, with these changes after it."""
+        details = {image_id: one for image_id, one in older.details.items() if image_id not in self.forgotten}
+        return _Batch(
+            self.listing or older.listing,
+            details | self.details,
+            (older.forgotten - self.details.keys()) | self.forgotten,
+            older.mtimes_ns | self.mtimes_ns,
+        )
+
 
 class IndexWriter:
-    """Writes batches to the index for as long as :meth:`run` runs; never raises for a failing index."""
+    """Writes batches to the index for as long as :meth:`run` runs; never raises for a failing index.
 
-    def __init__(self, index: AccountIndex, write_delay_s: float, run_sync: RunSync) -> None:
+    A batch that could not be written is written along with the next one.
+    """
+
+    def __init__(self, index: AccountIndex, write_delay_s: float, threads: Threads) -> None:
         self._index = index
         self._write_delay_s = write_delay_s
-        self._run_sync = run_sync
+        self._threads = threads
         self._thread = trio.CapacityLimiter(1)
         self._batch = _Batch()
         self._wanted = trio.Event()
@@ -81,14 +99,15 @@ class IndexWriter:
 
     async def flush(self) -> None:
         """Write what has been gathered."""
-        if not self._wanted.is_set():
+        if self._batch.is_empty:
             return
         batch, self._batch = self._batch, _Batch()
         self._wanted = trio.Event()
         try:
             write = partial(self._write, batch)
-            await self._run_sync(write, limiter=self._thread, abandon_on_cancel=True)
+            await self._threads.keep(write, self._thread, abandon_on_cancel=True)
         except StoreError as error:
+            self._batch = self._batch.over(batch)
             if not self._failing:
                 log.warning("The account's listing and details are not kept on disk: %s", error)
             self._failing = True

@@ -7,10 +7,17 @@ from collections.abc import Callable
 from typing import Final
 
 from imagefs.content.settings import ContentSettings
-from imagefs.errors import Overloaded, TlsFailure, TransferBroken, TransferStalled, Unreachable
+from imagefs.errors import (
+    OutOfResources,
+    Overloaded,
+    TlsFailure,
+    TransferBroken,
+    TransferStalled,
+    Unreachable,
+)
 
 _BROKEN: Final = (TransferBroken, TransferStalled)
-_RETRIED: Final = (Unreachable, Overloaded, *_BROKEN)
+_RETRIED: Final = (Unreachable, OutOfResources, Overloaded, *_BROKEN)
 
 
 class Retries:

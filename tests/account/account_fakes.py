@@ -150,7 +150,10 @@ class FakeIndex:
 
 
 class Stage:
-    """Where an account runs: a service and an index, whose calls take ``latency_s`` of virtual time."""
+    """Where an account runs: a service and an index, whose calls take ``latency_s`` of virtual time.
+
+    While ``has_threads`` is False, no call can begin; ``refused_threads`` counts those that wanted to.
+    """
 
     def __init__(
         self,
@@ -165,6 +168,8 @@ class Stage:
         self.failure_latency_s = 0.05
         self.at_once = 0
         self.most_at_once = 0
+        self.has_threads = True
+        self.refused_threads = 0
 
     async def run_sync(
         self,
@@ -174,6 +179,9 @@ class Stage:
         limiter: trio.CapacityLimiter | None = None,
     ) -> T:
         """Stand in for a worker thread."""
+        if not self.has_threads:
+            self.refused_threads += 1
+            raise RuntimeError("can't start new thread")
         async with limiter or trio.CapacityLimiter(1):
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)

@@ -24,7 +24,9 @@ from imagefs.core.models import Credentials
 
 T = TypeVar("T")
 
-SETTINGS = AccountSettings(poll_first_s=0.02, poll_max_s=0.05, second_look_s=0.05, pending_ttl_s=0.0)
+SETTINGS = AccountSettings(
+    poll_first_s=0.02, poll_max_s=0.05, second_look_s=0.05, look_for_s=0.1, pending_ttl_s=0.0
+)
 
 
 class Mortal:

@@ -81,7 +81,7 @@ def test_the_services_word_counts_once_it_has_settled() -> None:
             service.change("1", name="theirs")
             await account.refresh()
             assert shown(account)["1"] == ("toronto", "mine")
-            await trio.sleep(11)
+            await trio.sleep(31)
             await account.refresh()
             assert shown(account)["1"] == ("toronto", "theirs")
 
@@ -123,6 +123,7 @@ def test_a_deletion_carried_out_late_is_a_success() -> None:
     """The image was still listed after the first call, and unknown to the second."""
     stage, service = stage_of(image("1"), fates=(LOST,), lag_s=0.01)
     stage.latency_s = 0.005
+    service.details_failure = Overloaded("busy")
 
     async def scene() -> None:
         async with stage.account() as account:
@@ -236,11 +237,10 @@ def test_a_replica_is_shown_at_once_and_named_as_soon_as_possible() -> None:
             assert (details.size_bytes, details.checksum, details.phase) == (1000, None, Phase.PENDING)
             await trio.sleep(1)
             assert service.names() == [("montreal", "b"), ("toronto", "a")]
-            assert new not in service.asked
             await account.wait_active(new)
             assert (await account.details(new)).checksum is not None
             assert service.changes == [("replicate", "1", "montreal"), ("rename", new, "b")]
-            assert service.asked.count(new) == 1
+            assert service.asked.count(new) == 2  # before it is named, and when it is active
             assert stage.index.intents == {}
 
     play(scene)
@@ -298,7 +298,7 @@ def test_pending_images_are_polled_together_and_ever_more_rarely() -> None:
             await trio.sleep(100)
             assert 40 <= service.listings - before <= 60
             await trio.sleep(300)
-        assert len(service.asked) == 20
+        assert len(service.asked) == 30
 
     play(scene)
 

@@ -1,0 +1,97 @@
+"""Renaming and deleting where the answer is lost: nothing that was done is reported as failed.
+
+Used by :class:`imagefs.account.changes.Changes` on trio's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from imagefs.account.errands import Errand
+from imagefs.account.service import Service
+from imagefs.account.surroundings import Surroundings
+from imagefs.core.models import ImageDetails
+from imagefs.errors import NotFound, RefusedUnknownImage, ServiceError
+
+IsDone = Callable[[], Awaitable[bool]]
+
+
+class Repeater:
+    """Makes calls that do no harm where they are made twice.
+
+    Each is made once more where its answer was lost and the account shows that it was not carried out. What is
+    said of the second does not count where the first turns out to have been carried out after all.
+    """
+
+    def __init__(self, service: Service, around: Surroundings) -> None:
+        self._service = service
+        self._second_look_s = around.settings.second_look_s
+
+    async def rename(self, errand: Errand, image_id: str, name: str) -> None:
+        """Give an image another name; raises ServiceError, and NotFound where it has vanished meanwhile."""
+        change = partial(self._service.client.rename_image, image_id, name)
+        await self._make(errand, change, lambda: self._is_named(image_id, name))
+
+    async def delete(self, errand: Errand, image_id: str) -> None:
+        """Delete an image; raises ServiceError, and RefusedUnknownImage where it was gone before."""
+        change = partial(self._service.client.delete_image, image_id)
+        await self._make(errand, change, lambda: self._is_gone(image_id), gone_is_done=True)
+
+    async def _make(
+        self, errand: Errand, change: Callable[..., None], is_done: IsDone, *, gone_is_done: bool = False
+    ) -> None:
+        errand.commit()
+        try:
+            await self._service.call(change)
+        except ServiceError as error:
+            if not error.maybe_done:
+                raise
+            if await is_done():
+                return
+            if not errand.attended:
+                raise
+        else:
+            return
+        try:
+            await self._service.call(change)
+        except ServiceError as error:
+            if gone_is_done and isinstance(error, RefusedUnknownImage):
+                return
+            if not await is_done():
+                await trio.sleep(self._second_look_s)
+                if not await is_done():
+                    raise
+
+    async def _is_named(self, image_id: str, name: str) -> bool:
+        """Whether listing or details, which may both be old, show the name."""
+        listed = (await self._service.answered_listing()).by_id.get(image_id)
+        if listed is not None and listed.name == name:
+            return True
+        try:
+            details = await self._details(image_id)
+        except RefusedUnknownImage:
+            if listed is None:
+                raise NotFound(f"Image {image_id} is gone from the account.") from None
+            return False
+        return details is not None and details.name == name
+
+    async def _is_gone(self, image_id: str) -> bool:
+        """Whether the service itself does not know the image: a listing without it may be cut."""
+        await self._service.answered_listing()
+        try:
+            await self._details(image_id)
+        except RefusedUnknownImage:
+            return True
+        return False
+
+    async def _details(self, image_id: str) -> ImageDetails | None:
+        """An image's details, None where they cannot be had; raises RefusedUnknownImage."""
+        try:
+            return await self._service.details(image_id)
+        except RefusedUnknownImage:
+            raise
+        except ServiceError:
+            return None

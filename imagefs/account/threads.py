@@ -1,0 +1,84 @@
+"""Blocking calls in worker threads, and what becomes of those that fail by surprise.
+
+Used by everything in the account that asks the service or the index, on trio's thread. A machine may have no
+thread left, a call may run out of memory or into a bug: each is made an error that the caller expects, so that
+none of them ends a task that has work to finish.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from imagefs.account.protocols import RunSync
+from imagefs.errors import ImagefsError, OutOfResources, ServiceError, StoreError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs blocking calls by way of :func:`trio.to_thread.run_sync`, or what stands in for it."""
+
+    def __init__(self, run_sync: RunSync) -> None:
+        self._run_sync = run_sync
+
+    async def ask(
+        self,
+        call: Callable[[], T],
+        limiter: trio.CapacityLimiter,
+        *,
+        surprise: type[ServiceError] = ServiceError,
+    ) -> T:
+        """What *call*, one of the service's client, gives; raises ServiceError only.
+
+        That is OutOfResources where the call never began, and *surprise* for what the client does not raise on
+        purpose. One who is cancelled leaves the call to its thread.
+        """
+        try:
+            return await self._run(call, limiter, abandon_on_cancel=True)
+        except _NotBegun as error:
+            raise OutOfResources(f"This machine cannot start a thread for a call now: {error}.") from error
+        except ImagefsError:
+            raise
+        except Exception as error:
+            log.exception("A call of the service failed by surprise.")
+            raise surprise(f"A call of the service failed by surprise ({type(error).__name__}).") from error
+
+    async def keep(
+        self,
+        call: Callable[[], T],
+        limiter: trio.CapacityLimiter | None = None,
+        *,
+        abandon_on_cancel: bool = False,
+    ) -> T:
+        """What *call*, one of the index, gives; raises StoreError where it cannot begin."""
+        try:
+            return await self._run(call, limiter, abandon_on_cancel=abandon_on_cancel)
+        except _NotBegun as error:
+            raise StoreError(f"This machine cannot start a thread for the index now: {error}.") from error
+
+    async def _run(
+        self, call: Callable[[], T], limiter: trio.CapacityLimiter | None, *, abandon_on_cancel: bool
+    ) -> T:
+        begun = False
+
+        def begin() -> T:
+            nonlocal begun
+            begun = True
+            return call()
+
+        try:
+            return await self._run_sync(begin, limiter=limiter, abandon_on_cancel=abandon_on_cancel)
+        except (RuntimeError, MemoryError) as error:
+            if begun:
+                raise
+            raise _NotBegun(error) from error
+
+
+class _NotBegun(Exception):
+    """There was no thread for the call."""

@@ -1,0 +1,359 @@
+"""Answers that are cut, old, garbled or about another image: nothing is taken for done, failed or new on their word."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import pytest
+import trio
+from account_changing import DROPPED, LOST, ChangingService
+from account_fakes import FakeListing, Stage, image, play
+
+from imagefs.account import Account
+from imagefs.core.models import ImageDetails
+from imagefs.errors import AnswerLost, MalformedAnswer, NotFound, Overloaded, Refused
+
+
+class CutService(ChangingService):
+    """Leaves images out of its next listings: ``cuts`` says which, listing by listing."""
+
+    cuts: deque[set[str]]
+
+    def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> FakeListing:
+        listing = super().list_images(region)
+        missing = self.cuts.popleft() if self.cuts else set()
+        return FakeListing(tuple(row for row in listing.images if row.image_id not in missing))
+
+
+def cut_service(*rows: object, fates: tuple[object, ...] = (), **options: object) -> CutService:
+    """A service of these images whose listings can be cut."""
+    service = CutService(list(rows), fates=deque(fates), **options)
+    service.cuts = deque()
+    return service
+
+
+def shown(account: Account) -> list[str]:
+    """The ids of what is shown."""
+    assert account.snapshot is not None
+    return [one.image_id for one in account.snapshot.images]
+
+
+def test_a_cut_listing_is_no_proof_of_a_deletion() -> None:
+    """The image is missing from the listing after a lost answer, and still there: it is deleted once more."""
+    service = cut_service(image("1"), image("2"), fates=(DROPPED,))
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            service.cuts = deque([{"1"}])
+            await account.delete("1")
+            assert [row.image_id for row in service.rows] == ["2"]
+            assert shown(account) == ["2"]
+
+    play(scene)
+
+
+def test_a_cut_listing_does_not_fail_a_rename() -> None:
+    """The image is missing from the listing after a lost answer, but its details tell."""
+    service = cut_service(image("1", "old"), fates=(LOST,))
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            service.cuts = deque([{"1"}])
+            await account.rename("1", "new")
+            assert service.changes == [("rename", "1", "new")]
+
+    play(scene)
+
+
+def test_an_image_that_was_missing_from_a_cut_listing_is_not_the_new_one() -> None:
+    """The listing before the request was cut, its answer was lost: the image that was there before is left alone."""
+    there = image("9", "a", "montreal")
+    service = cut_service(image("1", "a"), there, fates=(DROPPED, DROPPED))
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            service.cuts = deque([{"9"}])
+            with pytest.raises(AnswerLost):
+                await account.replicate("1", "montreal", "b")
+            await trio.sleep(100)
+            assert there in service.rows
+            assert not any(change[0] == "rename" for change in service.changes)
+
+    play(scene)
+
+
+def test_an_image_that_this_mount_made_before_is_not_made_again() -> None:
+    """Old listings do not show the first replica while the second is asked for, whose answer is lost."""
+    service = cut_service(image("1", "a"), saving_s=0.0)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.replicate("1", "montreal", "b")
+            await account.wait_active("100")
+            service.cuts = deque([{"100"}, {"100"}])
+            await account.refresh()
+            service.fates = deque([DROPPED, DROPPED])
+            with pytest.raises(AnswerLost):
+                await account.replicate("1", "montreal", "c")
+            assert service.names() == [("montreal", "b"), ("toronto", "a")]
+
+    play(scene)
+
+
+def test_a_request_whose_answer_is_lost_is_not_repeated_while_listings_are_old() -> None:
+    """The new image is listed some seconds late; it is found, and not made twice."""
+    service = ChangingService([image("1", "a")], fates=deque([LOST]), lag_s=8)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await trio.sleep(30)
+            assert await account.replicate("1", "montreal", "b") == "100"
+            assert service.created == ["100"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("named", ["1", "2", "3"])
+@pytest.mark.parametrize("move", [False, True])
+def test_an_answer_that_names_an_image_that_was_there_is_not_believed(named: str, move: bool) -> None:
+    """Neither the source, nor an image of the target's region, nor one of another is renamed or deleted."""
+    rows = [image("1", "a"), image("2", "a", "montreal"), image("3", "c", "roubaix")]
+
+    class Liar(ChangingService):
+        def replicate_image(self, image_id: str, region: str, *, deadline_s: float | None = None) -> str:
+            self.changes.append(("replicate", image_id, region))
+            return named
+
+    service = Liar(list(rows))
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            with pytest.raises(AnswerLost):
+                await (account.move if move else account.replicate)("1", "montreal", "b")
+            await trio.sleep(300)
+            assert service.rows == rows
+            assert service.changes == [("replicate", "1", "montreal")]
+            assert shown(account) == ["1", "2", "3"]
+
+    play(scene)
+
+
+def test_an_answer_that_names_an_image_of_another_region_renames_nothing() -> None:
+    """It was not listed before, so that it may be new, but it is not what was asked for."""
+    theirs = image("7", "theirs", "roubaix")
+
+    class Liar(ChangingService):
+        def replicate_image(self, image_id: str, region: str, *, deadline_s: float | None = None) -> str:
+            self.rows = [*self.rows, theirs]
+            return "7"
+
+    service = Liar([image("1", "a")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.move("1", "montreal", "b")
+            await trio.sleep(300)
+            assert service.rows == [image("1", "a"), theirs]
+            assert shown(account) == ["1", "7"]
+
+    play(scene)
+
+
+def garbled(details: ImageDetails, how: str) -> ImageDetails:
+    """Details of which something did not arrive as it should."""
+    return {
+        "no size": replace(details, size_bytes=None),
+        "no checksum": replace(details, checksum=None, problem="the service gives a checksum that is no MD5"),
+        "no status": replace(details, status=""),
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["no size", "no checksum", "no status", "malformed", "overloaded"])
+def test_garbled_details_do_not_end_a_move(how: str) -> None:
+    """Wherever they arrive in it, they are asked for again."""
+
+    class Garbling(ChangingService):
+        garbled_left = 0
+
+        def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
+            details = super().image_details(image_id)
+            if self.garbled_left and image_id in self.created:
+                self.garbled_left -= 1
+                if how in ("malformed", "overloaded"):
+                    raise MalformedAnswer("HTML") if how == "malformed" else Overloaded("busy")
+                return garbled(details, how)
+            return details
+
+    async def scene() -> None:
+        for left in (1, 2):
+            service = Garbling([image("1", "a")])
+            service.garbled_left = left
+            async with Stage(service).account() as account:
+                await account.refresh()
+                await account.move("1", "montreal", "b")
+                await trio.sleep(300)
+                assert service.names() == [("montreal", "b")]
+
+    play(scene)
+
+
+def test_a_replica_whose_details_never_make_sense_does_not_hide_its_source_for_ever() -> None:
+    """After a while the move is given up, and nothing is deleted."""
+
+    class Mute(ChangingService):
+        def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
+            details = super().image_details(image_id)
+            return garbled(details, "no checksum") if image_id in self.created else details
+
+    service = Mute([image("1", "a")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.move("1", "montreal", "b")
+            await trio.sleep(100)
+            assert "1" not in shown(account)
+            await trio.sleep(300)
+            assert "1" in shown(account)
+            assert not any(change[0] == "delete" for change in service.changes)
+
+    play(scene)
+
+
+def test_a_name_that_is_refused_because_it_is_there_already_is_no_failure() -> None:
+    """The first rename's answer was lost, the listing is old, and the service refuses to do it again."""
+
+    class Strict(ChangingService):
+        def _rename(self, image_id: str, name: str) -> None:
+            if self.row(image_id).name == name:
+                raise Refused("the name has not changed")
+            super()._rename(image_id, name)
+
+    async def scene() -> None:
+        service = Strict([image("1", "a")], fates=deque([None, LOST]), saving_s=0.0, lag_s=4)
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.replicate("1", "montreal", "b")
+            await account.wait_active("100")
+            assert account.error_of("100") is None
+            assert service.names() == [("montreal", "b"), ("toronto", "a")]
+
+    play(scene)
+
+
+def test_a_rename_refused_when_it_is_repeated_is_a_success_where_it_was_done() -> None:
+    """Neither listing nor details show it at first."""
+
+    class Strict(ChangingService):
+        def _rename(self, image_id: str, name: str) -> None:
+            if self.row(image_id).name == name:
+                raise Refused("the name has not changed")
+            super()._rename(image_id, name)
+
+    async def scene() -> None:
+        service = Strict([image("1", "a")], fates=deque([LOST]), lag_s=2)
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await trio.sleep(3)
+            service.details_failure = Overloaded("busy")
+            await account.rename("1", "b")
+            assert shown(account) == ["1"]
+            assert service.names() == [("toronto", "b")]
+            assert len(service.changes) == 2
+
+    play(scene)
+
+
+def test_a_put_off_deletion_that_is_refused_because_it_was_done_shows_nothing_again() -> None:
+    """The answer was lost, the listing is old, and the service has its own words for an image that is gone."""
+
+    class Wordy(ChangingService):
+        def _delete(self, image_id: str) -> None:
+            if all(row.image_id != image_id for row in self.rows):
+                raise Refused("the image was deleted before")
+            super()._delete(image_id)
+
+    async def scene() -> None:
+        service = Wordy([image("1", "a")], fates=deque([None, None, LOST]), lag_s=6)
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.move("1", "montreal", "b")
+            for _ in range(200):
+                assert "1" not in shown(account)
+                await trio.sleep(1)
+            assert service.names() == [("montreal", "b")]
+            assert account.error_of("1") is None
+
+    play(scene)
+
+
+def test_one_listing_without_an_image_does_not_end_a_wait_for_it() -> None:
+    """Only an image that the service does not know any more is gone."""
+    service = cut_service(image("1", "a", status="saving"))
+
+    async def scene() -> None:
+        async with Stage(service).account() as account, trio.open_nursery() as nursery:
+            await account.refresh()
+            service.cuts = deque([{"1"}, {"1"}])
+
+            async def finish() -> None:
+                await trio.sleep(20)
+                service.change("1", status="active")
+
+            nursery.start_soon(finish)
+            await account.wait_active("1")
+            service.change("1", status="saving")
+            await account.refresh()
+            service.rows = []
+            with pytest.raises(NotFound):
+                await account.wait_active("1")
+
+    play(scene)
+
+
+def test_a_remark_outlives_a_cut_listing() -> None:
+    """What went wrong with an image is remembered for as long as the service knows it."""
+    service = cut_service(image("1", "a"), ends={"100": "killed"}, saving_s=1.0)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.replicate("1", "montreal", "b")
+            await trio.sleep(60)
+            error = account.error_of("100")
+            assert error is not None
+            service.cuts = deque([{"100"}])
+            await account.refresh()
+            await trio.sleep(10)
+            assert account.error_of("100") == error
+
+    play(scene)
+
+
+def test_a_change_is_shown_whatever_order_old_and_new_listings_come_in() -> None:
+    """A service that answers from several places may show a change, and then what was before it."""
+    service = ChangingService([image("1", "a"), image("2")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            before = list(service.rows)
+            await account.rename("1", "b")
+            await account.delete("2")
+            after = list(service.rows)
+            for rows in (after, before, after, before):
+                service.rows = rows
+                await trio.sleep(1)
+                await account.refresh()
+                assert account.snapshot is not None
+                assert [(one.image_id, one.name) for one in account.snapshot.images] == [("1", "b")]
+
+    play(scene)

@@ -1,0 +1,178 @@
+"""Where the machine has no thread or memory left, or a bug strikes: what waits is taken up again, never dropped."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+import trio
+from account_changing import LOST, ChangingService
+from account_fakes import FakeIndex, Stage, image, play
+
+from imagefs.account import AccountSettings
+from imagefs.errors import AnswerLost, OutOfResources, StoreError
+
+
+def test_a_move_goes_on_once_there_are_threads_again() -> None:
+    """Ten minutes without a thread end nothing, and cost no more than a try now and then."""
+    service = ChangingService([image("1", "a")])
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await account.move("1", "montreal", "b")
+            stage.has_threads = False
+            await trio.sleep(600)
+            assert stage.refused_threads < 120
+            stage.has_threads = True
+            await trio.sleep(150)
+            assert service.names() == [("montreal", "b")]
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+def test_a_change_without_a_thread_is_refused_and_nothing_is_sent() -> None:
+    """The one who asked is told, and may ask again."""
+    service = ChangingService([image("1", "a")])
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            stage.has_threads = False
+            with pytest.raises(OutOfResources):
+                await account.rename("1", "b")
+            with pytest.raises(OutOfResources):
+                await account.delete("1")
+            with pytest.raises(OutOfResources):
+                await account.replicate("1", "montreal", "a")
+            assert service.changes == []
+            stage.has_threads = True
+            await account.rename("1", "b")
+            assert service.names() == [("toronto", "b")]
+
+    play(scene)
+
+
+def test_a_lost_answer_is_settled_once_there_are_threads_again() -> None:
+    """What became of a request is found out later, and it is not sent again."""
+    service = ChangingService([image("1", "a")], fates=deque([LOST]))
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account, trio.open_nursery() as nursery:
+            await account.refresh()
+
+            async def lose_threads() -> None:
+                while not service.changes:  # noqa: ASYNC110  # a fake tells nobody
+                    await trio.sleep(0.01)
+                stage.has_threads = False
+
+            nursery.start_soon(lose_threads)
+            with pytest.raises(AnswerLost):
+                await account.replicate("1", "montreal", "b")
+            stage.has_threads = True
+            await trio.sleep(200)
+            assert service.names() == [("montreal", "b"), ("toronto", "a")]
+
+    play(scene)
+
+
+def test_the_listing_is_asked_for_again_once_there_are_threads_again() -> None:
+    """Until then the last one serves."""
+    service = ChangingService([image("1", "a")])
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            service.change("1", name="b")
+            stage.has_threads = False
+            await trio.sleep(60)
+            assert (await account.images()).by_id["1"].name == "a"
+            stage.has_threads = True
+            await trio.sleep(60)
+            assert account.snapshot is not None
+            assert account.snapshot.by_id["1"].name == "b"
+
+    play(scene)
+
+
+def test_what_was_not_written_for_want_of_a_thread_is_written_later() -> None:
+    """The index gets it along with the next change."""
+    stage = Stage(ChangingService([image("1", "a")]))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await trio.sleep(5)
+            stage.has_threads = False
+            await account.set_mtime("1", 5)
+            await trio.sleep(5)
+            stage.has_threads = True
+            await account.set_mtime("2", 6)
+            await trio.sleep(5)
+            assert stage.index.mtimes == {"1": 5, "2": 6}
+
+    play(scene)
+
+
+def test_what_earlier_mounts_left_is_taken_up_once_the_journal_can_be_read() -> None:
+    """A mount that begins without a thread, or with an index that fails, finishes it all the same."""
+    service = ChangingService([image("1", "a")])
+    index = FakeIndex()
+    first = Stage(service, index)
+
+    async def scene() -> None:
+        async with first.account() as account:
+            await account.refresh()
+            await account.move("1", "montreal", "b")
+        second = Stage(service, index)
+        index.failure = StoreError("the disk is away")
+        async with second.account() as account:
+            await account.refresh()
+            await trio.sleep(100)
+            index.failure = None
+            await trio.sleep(200)
+            assert service.names() == [("montreal", "b")]
+            assert index.intents == {}
+
+    play(scene)
+
+
+def test_a_bug_in_a_background_task_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the work is taken up again, ever more rarely."""
+    service = ChangingService([image("1", "a")])
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await account.move("1", "montreal", "b")
+            service.listing_failure = KeyError("a bug")
+            await trio.sleep(600)
+            assert service.listings < 120
+            service.listing_failure = None
+            await trio.sleep(150)
+            assert service.names() == [("montreal", "b")]
+
+    play(scene)
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("fate", [MemoryError(), RuntimeError("a bug")])
+def test_a_change_that_fails_by_surprise_counts_as_one_whose_answer_is_lost(fate: Exception) -> None:
+    """Whether it was carried out is looked up before anyone says that it was not."""
+    service = ChangingService([image("1", "a")], fates=deque([fate]))
+    stage = Stage(service, settings=AccountSettings())
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await account.rename("1", "b")
+            assert service.names() == [("toronto", "b")]
+            assert len(service.changes) == 2
+
+    play(scene)
