@@ -1,0 +1,266 @@
+"""An account, its mount and the model of both: what the steps of a random history are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+from hypothesis.stateful import RuleBasedStateMachine
+from mount_model import REGIONS, Held, Model, Outcome, content_of, held
+from mount_point import Mounted
+from mount_programs import attempt, environment_of, eventually, run
+
+from imagefs.emulator import Emulator, Fault, Switches
+
+SAVING_S: Final = 0.2
+REST_S: Final = 120.0
+"""Longer than it ever takes until the last thing that is under way has ended."""
+
+LONG_S: Final = 600.0
+MOST_IMAGES: Final = 12
+
+
+class Source(BaseHTTPRequestHandler):
+    """A web server that has each content under its number."""
+
+    def do_GET(self) -> None:
+        """Answer with the bytes."""
+        content = content_of(int(self.path.strip("/")))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Keep quiet."""
+
+
+def checksum_of(number: int) -> str:
+    """The MD5 of content *number*."""
+    return hashlib.md5(content_of(number)).hexdigest()
+
+
+CONTENT_BY_CHECKSUM: Final = {checksum_of(number): content_of(number) for number in range(6)}
+
+
+class MountedAccount(RuleBasedStateMachine):
+    """One account and its mount, from the first step to the last; the rules are added by who derives from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        with ExitStack() as stack:
+            folder = Path(tempfile.mkdtemp(prefix="imagefs-test-"))
+            stack.callback(shutil.rmtree, folder)
+            self.service = stack.enter_context(
+                Emulator(folder / "service", switches=Switches(saving_s=SAVING_S))
+            )
+            web = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Source))
+            threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01}).start()
+            stack.callback(web.shutdown)
+            self.source_url = f"http://127.0.0.1:{web.server_port}"
+            for number, region in enumerate(REGIONS):
+                self.service.add_image("a", region, content_of(number))
+            self.model = Model({image.image_id: held(image) for image in self.service.images()})
+            self.mounted = Mounted(
+                folder / "a",
+                api_url=self.service.api_url,
+                credentials=self.service.credentials_file,
+                cache_dir=folder / "cache",
+            )
+            self.mounted.may_log(" WARNING ")
+            stack.callback(self._clean_up)
+            self.mounted.mount()
+            self.left = stack.pop_all()
+        self.troubled = False
+
+    def _clean_up(self) -> None:
+        problems = self.mounted.clean_up()
+        assert not problems
+
+    def attempt(
+        self, command: Sequence[str | Path], fault: Fault | None
+    ) -> tuple[subprocess.CompletedProcess[bytes], bool]:
+        """Run a program while *fault* waits; also whether the service was struck by any."""
+        before = self.service.faults.struck.total()
+        if fault is not None:
+            self.service.faults.add(fault)
+        done = attempt(*command)
+        struck = self.service.faults.struck.total() > before
+        if fault is not None:
+            self.service.faults.clear()
+        self.troubled = self.troubled or struck
+        return done, struck
+
+    def change(
+        self, command: Sequence[str | Path], done: Outcome, fault: Fault | None, possible: bool | None
+    ) -> bool:
+        """Whether a program said that it has changed the account.
+
+        *possible*: whether it should succeed, None where that depends on what the mount knows by now. Where a fault
+        struck and the program failed, it is found out whether it was *done*.
+        """
+        if len(self.model.images) >= MOST_IMAGES and done.new:
+            return False
+        nothing = Outcome(self.model.after())
+        ended, struck = self.attempt(command, fault)
+        succeeded = ended.returncode == 0
+        if possible is not None and not self.troubled and not self.model.stale:
+            assert succeeded == possible, f"{command} ended with {ended.returncode}: {ended.stderr!r}"
+        if struck and not succeeded:
+            self.come_to_rest(nothing, done)
+            self.model.stale = True
+        return succeeded
+
+    def die_during(self, command: Sequence[str | Path], done: Outcome, action: str, stop: str | None) -> None:
+        """SIGKILL once the service has been asked for *action* by *command*, or that is over."""
+        if len(self.model.images) >= MOST_IMAGES and done.new:
+            return
+        nothing = Outcome(self.model.after())
+        asked = self.service.ledger.count(action)
+        if stop is not None:
+            self.service.faults.add(Fault(stop, action=action, value=LONG_S))
+        words = list(map(str, command))
+        with subprocess.Popen(
+            words, stderr=subprocess.DEVNULL, env=environment_of(self.mounted.person)
+        ) as program:
+            eventually(
+                lambda: self.service.ledger.count(action) > asked or program.poll() is not None, REST_S
+            )
+            self.mounted.kill()
+            program.wait(REST_S)
+        self.service.faults.clear()
+        self.mount_again()
+        self.come_to_rest(nothing, done)
+
+    def mount_again(self) -> None:
+        """Mount once the service is done with all that was asked of it."""
+        eventually(lambda: all(call.outcome != "in progress" for call in self.service.ledger.calls), REST_S)
+        self.mounted.mount()
+        self.is_new()
+
+    def is_new(self) -> None:
+        """A new mount knows of all that happened before it."""
+        self.model.stale = self.troubled = False
+        self.model.ghosts.clear()
+
+    def come_to_rest(self, *allowed: Outcome) -> None:
+        """Wait until one of these is what the account holds, and the mount has nothing under way any more."""
+        self.service.faults.clear()
+        images = self.service.images()
+
+        def is_at_rest() -> bool:
+            nonlocal images
+            images = self.service.images()
+            return any(outcome.is_met_by(images) for outcome in allowed)
+
+        try:
+            eventually(is_at_rest, REST_S)
+        except AssertionError:
+            raise AssertionError(f"{images} is none of {allowed}") from None
+        made = [
+            *self.model.fresh,
+            *(image.image_id for image in images if image.image_id not in self.model.images),
+        ]
+        self.model.adopt(images)
+        for image_id in made:
+            if image_id in self.model.shown():
+                eventually(partial(self._is_finished, image_id), REST_S)
+        if not self.model.stale:
+            self.await_tree()
+
+    def _is_finished(self, image_id: str) -> bool:
+        """Whether the mount has come to an end with an image: ``sync`` waits for that, in vain for a failed one."""
+        done = attempt("sync", self.path(image_id), timeout_s=REST_S)
+        failed = self.model.shown()[image_id].failed
+        return b"Input/output error" in done.stderr if failed else done.returncode == 0
+
+    def await_tree(self) -> None:
+        """Wait until the mount shows what it should."""
+        expected = {region: sorted(self.model.files(region)) for region in REGIONS}
+        listed: dict[str, list[str]] = {}
+
+        def is_shown() -> bool:
+            listed.update({region: self.listed(region) for region in REGIONS})
+            return listed == expected
+
+        try:
+            eventually(is_shown, REST_S)
+        except AssertionError:
+            raise AssertionError(f"the mount lists {listed}, not {expected}") from None
+
+    def add(self, region: str, name: str, number: int) -> None:
+        """An image of somebody else, which the mount does not know of yet."""
+        image_id = self.service.add_image(name, region, content_of(number))
+        self.model.images[image_id] = Held(region, name, checksum_of(number))
+        self.model.stale = True
+
+    def choose(self, which: int) -> tuple[str, Held]:
+        """One of the images that are shown, as it is; there always is one."""
+        shown = self.model.shown()
+        if not shown:
+            self.add("toronto", "a", which % 6)
+            shown = self.model.shown()
+        image_id = list(shown)[which % len(shown)]
+        return image_id, shown[image_id]
+
+    def choose_quiet(self, which: int) -> str | None:
+        """An image that nothing is under way for."""
+        busy = {*self.model.fresh, *self.model.leaving}
+        quiet = [image_id for image_id in self.model.images if image_id not in busy]
+        return quiet[which % len(quiet)] if quiet else None
+
+    def is_certain(self, image_id: str) -> bool:
+        """Whether the mount must know that image, as it is, and have nothing under way for it."""
+        one = self.model.images.get(image_id)
+        known = one is not None and image_id not in self.model.fresh and not one.failed
+        return known and not self.model.stale and not self.troubled
+
+    def put(self, image_id: str, *, name: str) -> None:
+        """An image has another name, where it is there at all."""
+        if image_id in self.model.images:
+            self.model.images[image_id] = replace(self.model.images[image_id], name=name)
+            if image_id in self.model.ghosts:
+                self.model.ghosts[image_id] = self.model.images[image_id]
+
+    def hide(self, image_id: str) -> None:
+        """The mount may not know of what becomes of this image."""
+        self.model.ghosts.setdefault(image_id, self.model.images[image_id])
+        self.model.stale = True
+
+    def born(self, new: Held, *sources: str) -> str:
+        """The id of the one image that was just made."""
+        images = {image.image_id: image for image in self.service.images()}
+        [image_id] = images.keys() - self.model.images.keys()
+        assert images[image_id].region == new.region
+        self.model.images[image_id] = new
+        self.model.fresh.update((image_id, *sources))
+        return image_id
+
+    def other(self, region: str, further: int) -> str:
+        """The region so many places further."""
+        return REGIONS[(REGIONS.index(region) + further) % len(REGIONS)]
+
+    def path(self, image_id: str) -> Path:
+        """Where a shown image is in the mount."""
+        region, name = self.model.file_of(image_id)
+        return self.mounted / region / name
+
+    def listed(self, region: str) -> list[str]:
+        """What ``ls`` shows of a region."""
+        return sorted(run("ls", self.mounted / region).decode().splitlines())
+
+    def fetch_command(self, region: str, name: str, number: int) -> list[str | Path]:
+        """What has content *number* downloaded."""
+        line = f"{self.source_url}/{number} 'name={name}' format=iso"
+        return ["bash", "-c", 'echo "$1" > "$2"', "bash", line, self.mounted / region / ".fetch"]
