@@ -29,6 +29,7 @@ from imagefs.fuse import interpose
 from imagefs.fuse.operations import FREE_BYTES, Operations
 from imagefs.fuse.requests import Requests
 from imagefs.fuse.session import MountOptions, Session
+from imagefs.publish import Publisher, PublishSettings
 from imagefs.store.directory import CacheDirectory
 from imagefs.vfs.attributes import Ownership
 from imagefs.vfs.control import ControlFiles
@@ -61,6 +62,7 @@ class MountConfig:
     read_only: bool = False
     no_delete: bool = False
     allow_other: bool = False
+    publish: PublishSettings | None = None
 
     @property
     def account_name(self) -> str:
@@ -150,12 +152,17 @@ async def _serve_tree(
         service = _service(client, account, nursery)
         library = Library(cache, service)
         controls = ControlFiles(account, time.time_ns)
+        publisher = None
+        if config.publish is not None:
+            publisher = Publisher(account, config.publish, service.disk_threads, nursery.start_soon)
+            await nursery.start(publisher.serve)
         drafts = Drafts(
             account,
             cache.spool,
             service.disk_threads,
             nursery.start_soon,
             vanished=lambda draft: tree.draft_vanished(draft),  # noqa: PLW0108  # made below
+            publisher=publisher,
         )
         tree = Tree(
             account,

@@ -36,7 +36,8 @@ from imagefs.account.threads import Threads
 from imagefs.account.view import View
 from imagefs.account.writeback import IndexWriter
 from imagefs.core.control_lines import FetchRequest
-from imagefs.core.models import ImageDetails, ListedImage
+from imagefs.core.intents import Remark
+from imagefs.core.models import ContentKey, ImageDetails, ListedImage
 from imagefs.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -179,6 +180,10 @@ class Account:
         """Keep *text* as the image's last failure; None clears it, and so do details that arrive later."""
         self._details.note_error(image_id, text)
 
+    async def note_failure(self, image_id: str, text: str) -> None:
+        """Keep *text* as why an image is not what was asked for; it stays for as long as the image is there."""
+        await self._journal.settle(leaving=[Remark((image_id,), error=text, failed=True)])
+
     def location_of(self, image_id: str) -> str | None:
         """Where an image that was fetched through this account comes from, without credentials and query."""
         return self._changes.location_of(image_id)
@@ -229,9 +234,12 @@ class Account:
         """
         return await self._changes.replicate(image_id, region, name, move=True)
 
-    async def fetch(self, request: FetchRequest, region: str) -> str:
-        """Have the service download an image, which is shown at once; its id."""
-        return await self._changes.fetch(request, region)
+    async def fetch(self, request: FetchRequest, region: str, expected: ContentKey | None = None) -> str:
+        """Have the service download an image, which is shown at once; its id.
+
+        One with another content than *expected* counts as failed.
+        """
+        return await self._changes.fetch(request, region, expected)
 
     async def wait_active(self, image_id: str) -> None:
         """Wait, without a deadline, until an image is active, and named and checked if this mount made it.

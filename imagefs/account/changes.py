@@ -35,7 +35,7 @@ from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import View
 from imagefs.core.control_lines import FetchRequest
 from imagefs.core.intents import Creation, Deletion, Intent
-from imagefs.core.models import ImageDetails, ListedImage, Phase
+from imagefs.core.models import ContentKey, ImageDetails, ListedImage, Phase
 from imagefs.errors import (
     ImageFailed,
     ImagePending,
@@ -106,10 +106,10 @@ class Changes:
         subject = f"The replication of image {image_id} to {region!a}"
         return await self._errands.run(subject, partial(self._replicate, image_id, region, name, move))
 
-    async def fetch(self, request: FetchRequest, region: str) -> str:
-        """Have the service download an image; its id."""
+    async def fetch(self, request: FetchRequest, region: str, expected: ContentKey | None = None) -> str:
+        """Have the service download an image; its id. *expected* is what it must hold, where that is known."""
         self._check_writable()
-        work = partial(self._fetch, request, region)
+        work = partial(self._fetch, request, region, expected)
         return await self._errands.run(f"The fetch of {request.name!a} to {region!a}", work)
 
     def expected_details(self, image_id: str) -> ImageDetails | None:
@@ -213,14 +213,19 @@ class Changes:
         self._work.nudge()
         return replica_id
 
-    async def _fetch(self, request: FetchRequest, region: str, errand: Errand) -> str:
+    async def _fetch(
+        self, request: FetchRequest, region: str, expected: ContentKey | None, errand: Errand
+    ) -> str:
         errand.begin()
         wanted = Creation(
             region,
             request.name,
             self._around.wall_ns(),
             first_names=(request.name,),
-            location=request.shown_url,
+            # Content of this machine is at an address that only the service may know.
+            location=request.shown_url if expected is None else None,
+            size_bytes=None if expected is None else expected.size_bytes,
+            checksum=None if expected is None else expected.checksum,
         )
         call = partial(
             self._service.client.fetch_image,

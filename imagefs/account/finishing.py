@@ -104,8 +104,9 @@ class Finisher:
         content = (wanted.size_bytes, wanted.checksum)
         if wanted.move and not _is_like(details, content):
             self._doubt(entry, details)
-        if wanted.source_id is not None and not _is_replica(details, wanted):
-            text = f"Image {image.image_id} has another size or checksum than its source {wanted.source_id}"
+        if not _is_as_wanted(details, wanted):
+            original = "what it was made of" if wanted.source_id is None else f"its source {wanted.source_id}"
+            text = f"Image {image.image_id} has another size or checksum than {original}"
             await self._fail(entry, text)
             return
         leaving: list[Intent] = []
@@ -213,10 +214,10 @@ def _is_like(details: ImageDetails, content: tuple[int | None, str | None]) -> b
     return details.phase is Phase.ACTIVE and (details.size_bytes, details.checksum) == content
 
 
-def _is_replica(details: ImageDetails, wanted: Creation) -> bool:
-    """Whether *details* are those of a replica of the source of *wanted*.
+def _is_as_wanted(details: ImageDetails, wanted: Creation) -> bool:
+    """Whether *details* are those of an image with the content that *wanted* names.
 
-    A copy is judged by what is known of both; a move is not begun without size and checksum.
+    It is judged by what is known of both; a move is not begun without size and checksum.
     """
     if details.image_id == wanted.source_id or details.region != wanted.region:
         return False

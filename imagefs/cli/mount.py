@@ -17,6 +17,7 @@ from imagefs.fuse.mountpoint import prepare_mountpoint
 
 if TYPE_CHECKING:
     from imagefs.app import MountConfig
+    from imagefs.publish import PublishSettings
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def mount_command(mountpoint: Path, foreground: bool, **given: object) -> None:
         read_only=chosen["read_only"],
         no_delete=chosen["no_delete"],
         allow_other=chosen["allow_other"],
+        publish=_publish_settings(chosen),
     )
     log_file, log_level = chosen["log_file"], chosen["log_level"]
     _require_user_allow_other(config.allow_other)
@@ -91,6 +93,19 @@ def _run_logged(config: MountConfig, ready: Callable[[], None]) -> None:
     except Exception:
         logger.exception("The mount ended on a bug.")
         raise
+
+
+def _publish_settings(chosen: settings.Settings) -> PublishSettings | None:
+    details = [chosen[key] for key in ("publish_listen", "publish_cert", "publish_key")]
+    if chosen["publish"] is None:
+        if any(details):
+            raise SetupError("--publish-listen, --publish-cert and --publish-key go with --publish URL.")
+        return None
+    from imagefs.publish import PublishSettings  # noqa: PLC0415  # only mounts that publish need it
+
+    publish = PublishSettings.parse(chosen["publish"], *details)
+    publish.tls_context()  # a certificate of no use is told before the mount goes to the background
+    return publish
 
 
 def _require_fuse() -> None:

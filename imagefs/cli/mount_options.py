@@ -47,6 +47,10 @@ class _Text(click.ParamType[str]):
     name = "URL"
 
 
+class _Address(click.ParamType[str]):
+    name = "ADDRESS:PORT"
+
+
 _PATH: Final[click.ParamType[Any]] = click.Path(path_type=Path)
 _OWNER: Final[click.ParamType[Any]] = click.IntRange(0, 2**32 - 2)
 
@@ -124,6 +128,20 @@ MOUNT_OPTIONS: Final = (
         "off",
         off="--no-allow-other",
     ),
+    MountOption(
+        "publish",
+        _Text(),
+        "Upload what is written: serve it at this address of this machine, from which the service fetches it.",
+        default_text="content that no image has is refused",
+    ),
+    MountOption(
+        "publish_listen",
+        _Address(),
+        "Where to listen for that.",
+        default_text="the port of --publish, on all addresses",
+    ),
+    MountOption("publish_cert", _PATH, "A certificate (PEM) to speak TLS with.", default_text="no TLS"),
+    MountOption("publish_key", _PATH, "The private key (PEM) of that.", default_text="none"),
     MountOption("uid", _OWNER, "Whose the files are.", default_text="yours"),
     MountOption("gid", _OWNER, "Their group.", default_text="yours"),
     MountOption("umask", _Octal(), "Permission bits to take away, in octal.", 0, "000"),

@@ -15,6 +15,9 @@ HEAD_BYTES: Final = 64 << 10
 
 _QCOW2_MAGIC: Final = b"QFI\xfb"
 _QCOW2_HEADER: Final = struct.Struct(">4sIQ")  # magic, version, offset of the backing file's name
+_QCOW2_L1: Final = struct.Struct(">IQ")  # number of entries, where they are
+_QCOW2_L1_AT: Final = 36
+_QCOW2_L1_ENTRY_BYTES: Final = 8
 _QCOW2_FEATURES: Final = struct.Struct(">Q")
 _QCOW2_FEATURES_AT: Final = 72
 _QCOW2_EXTERNAL_DATA: Final = 1 << 2
@@ -37,6 +40,17 @@ def image_format(head: bytes, name: str) -> str:
         f"{name!r} is neither an ISO nor a qcow2 image, and the service takes no other; a raw disk becomes one with"
         " qemu-img convert -O qcow2."
     )
+
+
+def qcow2_l1_table(head: bytes) -> tuple[int, int] | None:
+    """Where the table is that points to all data of a qcow2 image, as (offset, length) in bytes; None for no qcow2.
+
+    Where the table holds only zeros, nothing was written to the disk yet.
+    """
+    if not head.startswith(_QCOW2_MAGIC) or len(head) < _QCOW2_L1_AT + _QCOW2_L1.size:
+        return None
+    entries, offset = _QCOW2_L1.unpack_from(head, _QCOW2_L1_AT)
+    return offset, entries * _QCOW2_L1_ENTRY_BYTES
 
 
 def _check_qcow2(head: bytes, name: str) -> None:

@@ -18,8 +18,8 @@ class Creation:
     ``name`` is the one that it shall have; ``first_names`` are those that the service may give it at first.
     ``known_ids`` are the images of ``region`` before the call: one that is not among them may be the new one.
     Once the service has told the new image's id, that is ``image_id``. ``size_bytes`` and ``checksum`` are the
-    source's; ``move`` tells that the source shall go once the replica has both. ``location`` is where a
-    fetched image comes from, fit to be shown. ``began_ns`` is nanoseconds since the epoch.
+    source's, or those of what is uploaded; ``move`` tells that the source shall go once the replica has both.
+    ``location`` is where a fetched image comes from, fit to be shown. ``began_ns`` is nanoseconds since the epoch.
     """
 
     region: str

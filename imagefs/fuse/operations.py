@@ -219,9 +219,9 @@ class Operations(pyfuse3.Operations):
         """pwrite(2)."""
         return await self._tree.files.write(fh, off, buf)
 
-    @answering
+    @answering_patiently
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
-        """close(2) of one descriptor."""
+        """close(2) of one descriptor. An upload takes as long as it takes."""
         await self._tree.files.flush(fh)
 
     @answering_in_directory

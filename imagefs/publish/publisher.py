@@ -13,9 +13,9 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from imagefs.core.control_lines import FetchRequest
-from imagefs.core.formats import HEAD_BYTES, image_format
+from imagefs.core.formats import HEAD_BYTES, image_format, qcow2_l1_table
 from imagefs.core.models import ContentKey
-from imagefs.errors import ImagefsError, Unreachable
+from imagefs.errors import ImageFailed, ImagefsError, Unreachable
 from imagefs.publish.offer import Offer, Readable
 from imagefs.publish.server import ContentServer, listen
 from imagefs.publish.settings import PublishSettings
@@ -30,6 +30,9 @@ MAX_OFFERS: Final = 4
 FIRST_REQUEST_S: Final = 600.0
 """How long the service may take to ask for a content that it has accepted."""
 
+LARGEST_TABLE_BYTES: Final = 1 << 20
+"""A larger table is not looked at: that of an empty disk of 64 TiB has this size."""
+
 EXPIRY_S: Final = 24 * 3600.0
 """How long a content is published at most."""
 
@@ -42,6 +45,9 @@ class Fetching(Protocol):
 
     async def wait_active(self, image_id: str) -> None:
         """Wait until an image is active, and like *expected*."""
+
+    async def note_failure(self, image_id: str, text: str) -> None:
+        """Keep *text* as why an image is not what was asked for."""
 
     def note_error(self, image_id: str, text: str | None) -> None:
         """Keep *text* as the image's last failure."""
@@ -120,6 +126,16 @@ class Publisher:
         self._spawn(self._see_through, offer, upload)
         return upload
 
+    async def is_blank(self, content: Readable) -> bool:
+        """Whether *content* is a qcow2 image of an empty disk: qemu-img makes one first, and opens it again to fill it.
+
+        Raises StoreError.
+        """
+        table = qcow2_l1_table(await self._in_thread(content.read, 0, HEAD_BYTES))
+        if table is None or table[1] > LARGEST_TABLE_BYTES or table[0] > content.size_bytes:
+            return False
+        return not any(await self._in_thread(content.read, *table))
+
     async def _see_through(self, offer: Offer, upload: Upload) -> None:
         """Wait for the end of an upload. Raises nothing: a bug in a task like this one would end the mount."""
         try:
@@ -128,7 +144,15 @@ class Publisher:
         except ImagefsError as error:
             upload.error = type(error)(f"{error} {self._account_of(offer)}")
             logger.warning("%r could not be uploaded: %s", offer.name, upload.error)
-            self._account.note_error(upload.image_id, str(upload.error))
+            if isinstance(error, ImageFailed):
+                await self._account.note_failure(upload.image_id, str(upload.error))
+            else:
+                self._account.note_error(upload.image_id, str(upload.error))
+        except trio.Cancelled:
+            logger.warning(
+                "The upload of %r ends with the mount: image %s may fail.", offer.name, upload.image_id
+            )
+            raise
         except Exception as bug:
             logger.exception("A bug in the upload of %r.", offer.name)
             upload.error = ImagefsError(f"{offer.name!r} could not be uploaded: {bug!r}")

@@ -11,6 +11,7 @@ from imagefs.core.extents import ExtentSet
 from imagefs.core.models import ContentKey
 from imagefs.core.names import decode
 from imagefs.errors import ImagefsError
+from imagefs.publish import Upload
 
 
 class SpoolFile(Protocol):
@@ -31,6 +32,7 @@ class SpoolFile(Protocol):
 class DraftFile:
     """One draft.
 
+    ``upload`` is there once the service has accepted to fetch the content from this machine.
     ``filename`` is its name as it was written; ``mtime_ns`` is what a tool has set; ``settling`` is there as soon
     as the service is asked, and set when it has answered: ``image_id`` and ``key`` are set then, or ``error``.
     """
@@ -47,6 +49,7 @@ class DraftFile:
     key: ContentKey | None = None
     error: ImagefsError | None = None
     spool: SpoolFile | None = None
+    upload: Upload | None = None
     copied: dict[ContentKey, ExtentSet] = field(default_factory=dict)
     busy: trio.Lock = field(default_factory=trio.Lock)
 

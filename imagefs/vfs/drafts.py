@@ -22,6 +22,7 @@ import trio
 from imagefs.account import Account
 from imagefs.core.names import decode
 from imagefs.errors import Busy, ImagefsError, NotSupported
+from imagefs.publish import Publisher
 from imagefs.vfs.draft_file import DraftFile, SpoolFile
 from imagefs.vfs.filling import Filling
 from imagefs.vfs.settling import Settling
@@ -48,13 +49,17 @@ class Drafts:
         disk_threads: trio.CapacityLimiter,
         spawn: Callable[..., None],
         vanished: Callable[[DraftFile], None],
+        publisher: Publisher | None = None,
     ) -> None:
-        """*vanished* is told of a draft that is gone from its directory, settled or not."""
+        """*vanished* is told of a draft that is gone from its directory, settled or not.
+
+        Without *publisher*, content that no image has is refused.
+        """
         self._spawn = spawn
         self._vanished = vanished
         self._numbers = itertools.count(FIRST_NUMBER)
         self._by_number: dict[int, DraftFile] = {}
-        self._settling = Settling(account, disk_threads, spawn, self._left)
+        self._settling = Settling(account, disk_threads, spawn, self._left, publisher)
         self.filling = Filling(account, self._settling, new_spool, disk_threads)
 
     # The directory
@@ -136,11 +141,11 @@ class Drafts:
                 await draft.settled()
                 if draft.handles:
                     return
+                try:
+                    await self.filling.let_go(draft)
+                except ImagefsError as error:
+                    logger.warning("%r in %s is gone: %s", draft.filename, draft.region, error)
                 if draft.is_open:
-                    if not draft.is_empty:
-                        logger.warning(
-                            "%r in %s was never filled, and is gone.", draft.filename, draft.region
-                        )
                     await self._settling.refuse(draft, NotSupported(f"{draft.filename!r} was removed."))
                 await self._settling.close_spool(draft)
         except Exception:

@@ -184,12 +184,17 @@ class Files:
         )
 
     async def flush(self, handle: int) -> None:
-        """One descriptor of the handle is closed."""
+        """One descriptor of the handle is closed.
+
+        Waits for the end of an upload: a program that moves a file into the mount removes it after that.
+        """
         file = self._open[handle]
         if isinstance(file, ControlHandle):
             await self._controls.flush(file)
         elif isinstance(file, _OpenDraft) and file.writable:
             await self._drafts.filling.flush(file.draft)
+            if file.draft.upload is not None:
+                await file.draft.upload.wait()
 
     async def sync(self, handle: int) -> None:
         """Until what the handle stands for is an active image. Raises ImageFailed or NotFound."""
@@ -199,7 +204,7 @@ class Files:
             await self._controls.wait(file)
         elif isinstance(file, _OpenDraft):
             if file.writable:
-                await self._drafts.filling.flush(file.draft)
+                await self._drafts.filling.sync(file.draft)
             if file.draft.image_id is not None:
                 await self._account.wait_active(file.draft.image_id)
         elif isinstance(file, _OpenPending):

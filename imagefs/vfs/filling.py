@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -10,7 +11,7 @@ import trio
 from imagefs.account import Account
 from imagefs.core.extents import ExtentSet
 from imagefs.core.models import ContentKey, ListedImage, Phase
-from imagefs.errors import NotSupported, ReadOnly
+from imagefs.errors import NotSupported, ReadOnly, ServiceError
 from imagefs.vfs.draft_file import DraftFile, SpoolFile
 from imagefs.vfs.matching import Matching
 from imagefs.vfs.settling import Settling
@@ -18,6 +19,9 @@ from imagefs.vfs.settling import Settling
 PREPARING_BYTES: Final = 64 << 10
 """A file that was given a size and less than this of its content is still being prepared: ``qemu-img`` flushes it
 so before it writes."""
+
+MATCHING_S: Final = 60.0
+"""How long may be looked for an image that has what was written. Details that are missing are asked for."""
 
 
 class Filling:
@@ -73,7 +77,7 @@ class Filling:
             extents.add(offset, offset + length)
             draft.size_bytes = max(draft.size_bytes, offset + length)
             if extents.covers(0, key.size_bytes):
-                await self._settling.settle(draft, replica_of, key)
+                await self._settling.replicate(draft, replica_of, key)
             return length
 
     # Writing bytes
@@ -128,7 +132,7 @@ class Filling:
             return await trio.to_thread.run_sync(draft.spool.read, offset, length, limiter=self._disk_threads)
 
     async def flush(self, draft: DraftFile) -> None:
-        """A descriptor is closed: by now the content has to be known, unless there is none yet.
+        """A descriptor is closed: by now the content has to be known, unless there is none yet, or is uploaded.
 
         Raises as :meth:`write`.
         """
@@ -140,10 +144,41 @@ class Filling:
             spool = draft.spool
             if spool is None:
                 await self._refuse_content(draft)
-            elif not await self._settle_if_known(draft, spool):
-                if spool.written_bytes <= PREPARING_BYTES < spool.size_bytes:
-                    return
-                await self._refuse_content(draft)
+                return
+            with trio.fail_after(MATCHING_S):
+                is_decided = (
+                    await self._settle_if_known(draft, spool)
+                    or await self._is_prepared(spool)
+                    or await self._settle_if_new(draft, spool)
+                )
+            if not is_decided:
+                await self._upload(draft, spool)
+
+    async def sync(self, draft: DraftFile) -> None:
+        """What was written shall be safe: decides as :meth:`flush` does, unless all can be uploaded at the end."""
+        if self._settling.publisher is None:
+            await self.flush(draft)
+
+    async def let_go(self, draft: DraftFile) -> None:
+        """Nobody has the draft open any more, nor comes back to it: what was prepared is all there will be.
+
+        To be called with ``draft.busy``. Raises as :meth:`write`.
+        """
+        if draft.is_open and draft.spool is not None and not draft.is_empty:
+            await self._upload(draft, draft.spool)
+
+    async def _is_prepared(self, spool: SpoolFile) -> bool:
+        """Whether a program has only prepared the file so far, and opens it again."""
+        if spool.written_bytes <= PREPARING_BYTES < spool.size_bytes:
+            return True
+        publisher = self._settling.publisher
+        return publisher is not None and await publisher.is_blank(spool)
+
+    async def _upload(self, draft: DraftFile, spool: SpoolFile) -> None:
+        if self._settling.publisher is None:
+            await self._refuse_content(draft)
+        else:
+            await self._settling.upload(draft, self._settling.publisher, spool)
 
     async def _compare(self, draft: DraftFile, offset: int, data: bytes) -> None:
         """Writing to a settled draft is fine as long as it changes nothing."""
@@ -170,12 +205,19 @@ class Filling:
         image = self._matching.elsewhere(draft.region, key)
         if image is None:
             return False
-        await self._settling.settle(draft, image, key)
+        await self._settling.replicate(draft, image, key)
         return True
+
+    async def _settle_if_new(self, draft: DraftFile, spool: SpoolFile) -> bool:
+        """The same, where the listing is older than the image."""
+        before = self._account.snapshot
+        with suppress(ServiceError):
+            await self._account.refresh()
+        return self._account.snapshot is not before and await self._settle_if_known(draft, spool)
 
     async def _refuse_content(self, draft: DraftFile) -> None:
         error = NotSupported(
-            f"No image of another region has the content of {draft.name!r}; the service takes no other."
+            f"No image of another region has the content of {draft.name!r}; to upload it, mount with --publish URL."
         )
         await self._settling.refuse(draft, error)
         raise error

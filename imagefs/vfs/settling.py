@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -19,7 +19,8 @@ from imagefs.errors import (
     StoreError,
     Unreachable,
 )
-from imagefs.vfs.draft_file import DraftFile
+from imagefs.publish import Publisher
+from imagefs.vfs.draft_file import DraftFile, SpoolFile
 
 logger = logging.getLogger(__name__)
 
@@ -33,42 +34,61 @@ class Settling:
         disk_threads: trio.CapacityLimiter,
         spawn: Callable[..., None],
         left: Callable[[DraftFile], None],
+        publisher: Publisher | None,
     ) -> None:
         """*left* is told of a draft that is gone from its directory, settled or refused."""
+        self.publisher = publisher
         self._account = account
         self._disk_threads = disk_threads
         self._spawn = spawn
         self._left = left
 
-    async def settle(self, draft: DraftFile, source: ListedImage, key: ContentKey) -> None:
-        """Have *source* replicated under the draft's name; what the service answers is the draft's fate.
+    async def replicate(self, draft: DraftFile, source: ListedImage, key: ContentKey) -> None:
+        """Have *source*, whose content is *key*, replicated under the draft's name."""
 
-        That is a task of its own: a program that is stopped and goes on sends its last copy again, and there must
-        be no second replica.
+        async def ask() -> tuple[str, ContentKey]:
+            return await self._account.replicate(source.image_id, draft.region, draft.name), key
+
+        await self._settle(draft, ask)
+
+    async def upload(self, draft: DraftFile, publisher: Publisher, spool: SpoolFile) -> None:
+        """Have the service fetch what was written. ``draft.upload`` tells of what comes of it."""
+
+        async def ask() -> tuple[str, ContentKey]:
+            draft.upload = await publisher.publish(draft.region, draft.name, spool)
+            draft.spool = None  # the publisher's by now
+            return draft.upload.image_id, draft.upload.key
+
+        await self._settle(draft, ask)
+
+    async def _settle(self, draft: DraftFile, ask: Callable[[], Awaitable[tuple[str, ContentKey]]]) -> None:
+        """What the service answers to *ask* is the draft's fate.
+
+        That is a task of its own: a program that is stopped and goes on sends its last request again, and there must
+        be no second image.
         """
         draft.settling = trio.Event()
-        self._spawn(self._replicate, draft, source, key, draft.settling)
+        self._spawn(self._ask, draft, ask, draft.settling)
         await draft.settled()
         draft.raise_if_refused()
 
-    async def _replicate(
-        self, draft: DraftFile, source: ListedImage, key: ContentKey, settled: trio.Event
+    async def _ask(
+        self, draft: DraftFile, ask: Callable[[], Awaitable[tuple[str, ContentKey]]], settled: trio.Event
     ) -> None:
         """Raises nothing: a bug in a task like this one would end the mount."""
         try:
             self._raise_if_taken(draft)
-            draft.image_id = await self._account.replicate(source.image_id, draft.region, draft.name)
-            draft.key = key
+            draft.image_id, draft.key = await ask()
             self._left(draft)
             if draft.mtime_ns is not None:
                 await self._account.set_mtime(draft.image_id, draft.mtime_ns)
-            logger.info("%r in %s is a replica of image %s.", draft.filename, draft.region, source.image_id)
+            logger.info("%r in %s is image %s by now.", draft.filename, draft.region, draft.image_id)
         except ImagefsError as error:
             logger.info("%r in %s is refused: %s", draft.filename, draft.region, error)
             await self.refuse(draft, _telling(error))
         except Exception as bug:
-            logger.exception("A bug in the replication of image %s.", source.image_id)
-            await self.refuse(draft, ImagefsError(f"Image {source.image_id} could not be copied: {bug!r}"))
+            logger.exception("A bug in making %r an image.", draft.filename)
+            await self.refuse(draft, ImagefsError(f"{draft.filename!r} could not be made an image: {bug!r}"))
         finally:
             settled.set()
 

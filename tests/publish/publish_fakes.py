@@ -67,6 +67,10 @@ class FakeAccount:
         if self.failure is not None:
             raise self.failure
 
+    async def note_failure(self, image_id: str, text: str) -> None:
+        """What would be shown on the file from now on."""
+        self.errors[image_id] = text
+
     def note_error(self, image_id: str, text: str | None) -> None:
         """What would be shown on the file."""
         self.errors[image_id] = text

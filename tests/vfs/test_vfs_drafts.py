@@ -469,7 +469,7 @@ def test_what_nobody_fills_goes_a_little_later(data: bytes, caplog: pytest.LogCa
         assert (shop.shown, shop.vanished, shop.drafts.get(draft.number)) == ([], ["new"], None)
 
     work(account(), scene)
-    assert bool(data) == any("never filled" in record.message for record in caplog.records)
+    assert bool(data) == any("is gone: No image" in record.message for record in caplog.records)
 
 
 def test_a_tool_s_mtime_goes_to_the_image() -> None:

@@ -64,6 +64,10 @@ class FakeAccount:
         assert self.snapshot is not None
         return self.snapshot
 
+    async def refresh(self) -> Snapshot:
+        """Nothing is new."""
+        return await self.images()
+
     def known_details(self, image_id: str) -> ImageDetails | None:
         return self.all_details.get(image_id) if image_id in self.known else None
 
