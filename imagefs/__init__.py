@@ -7,6 +7,7 @@ The rooms, from the kernel down; each imports only rooms below it:
 ``app``         the one place where the parts are put together
 ``fuse``        the adapter to the kernel: operations, errno table, session
 ``vfs``         the tree: inodes, names in directories, handles, attributes
+``publish``     uploads: content of this machine, served to the service
 ``account``     what the account holds, over time: listing and details
 ``content``     getting bytes: streams, ranges, readahead, waiters, verification
 ``store``       what is on disk: sparse files, the SQLite index, eviction
