@@ -11,7 +11,7 @@ import trio
 from imagefs.account import Account
 from imagefs.core.extents import ExtentSet
 from imagefs.core.models import ContentKey, ListedImage, Phase
-from imagefs.errors import NotSupported, ReadOnly, ServiceError
+from imagefs.errors import ImagePending, NotSupported, ReadOnly, ServiceError
 from imagefs.vfs.draft_file import DraftFile, SpoolFile
 from imagefs.vfs.matching import Matching
 from imagefs.vfs.settling import Settling
@@ -123,12 +123,14 @@ class Filling:
                 draft.size_bytes = spool.size_bytes
 
     async def read(self, draft: DraftFile, offset: int, length: int) -> bytes:
-        """What was written so far."""
+        """What was written so far. Raises ImagePending where that is not here, as ranges of an image were copied."""
         async with draft.busy:
             await draft.settled()
             draft.raise_if_refused()
             if draft.spool is None:
-                return b""
+                if draft.is_empty:
+                    return b""
+                raise ImagePending(f"{draft.filename!r} can be read once it is an active image.")
             return await trio.to_thread.run_sync(draft.spool.read, offset, length, limiter=self._disk_threads)
 
     async def flush(self, draft: DraftFile) -> None:

@@ -17,6 +17,7 @@ from vfs_fakes import FakeAccount, image
 from imagefs.errors import (
     Busy,
     Exists,
+    ImagePending,
     NotFound,
     NotSupported,
     ReadOnly,
@@ -230,6 +231,20 @@ def test_writing_again_what_is_there_changes_nothing() -> None:
                 await shop.drafts.filling.write(draft, offset, data)
         await shop.drafts.filling.flush(draft)
         assert shop.account.calls == REPLICATED
+
+    work(account(), scene)
+
+
+def test_what_was_copied_cannot_be_read_from_the_draft() -> None:
+    """Its bytes are not here: never a short file, neither before the last piece nor after it."""
+
+    async def scene(shop: Workshop) -> None:
+        draft = shop.create()
+        assert await shop.drafts.filling.read(draft, 0, 10) == b""
+        for start, length in ((0, 10), (10, len(CONTENT) - 10)):
+            await shop.drafts.filling.copy(draft, shop.row("1"), start, start, length)
+            with pytest.raises(ImagePending):
+                await shop.drafts.filling.read(draft, 0, 10)
 
     work(account(), scene)
 
