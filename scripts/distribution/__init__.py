@@ -1,0 +1,1 @@
+"""Makes what is given to others: the manual page, source and binary packages."""
