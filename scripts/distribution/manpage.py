@@ -12,6 +12,7 @@ import click
 
 from imagefs import __version__, cli
 
+
 def manual(day: str) -> str:
     """The whole page, in the macros of man(7)."""
     root = click.Context(cli.commands, info_name="imagefs", **cli.commands.context_settings)
@@ -20,13 +21,17 @@ def manual(day: str) -> str:
     assert status is not None
     lines = [
         f'.TH IMAGEFS 1 {day} "imagefs {__version__}" "User Commands"',
+        *(".nh", ".ad l"),  # commands and paths are neither broken nor spread
         *(".SH NAME", f"imagefs \\- {_plain(purpose[0].lower() + purpose[1:])}"),
         *(".SH SYNOPSIS", ".B imagefs", ".I COMMAND", "[\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]..."),
         *(".SH DESCRIPTION", *_help(cli.commands.help or "")),
         ".SH COMMANDS",
         *(line for command in _commands(root) for line in _section(command)),
         *(".SH EXIT STATUS", _plain(" ".join(status[1].split())) + "."),
-        *(".SH ENVIRONMENT", "Each option that names a variable takes its value from there where it is not given."),
+        *(
+            ".SH ENVIRONMENT",
+            "Each option that names a variable takes its value from there where it is not given.",
+        ),
         *(".SH SEE ALSO", ".BR mount (8),", ".BR fusermount3 (1),", ".BR fuse (4)"),
     ]
     return "\n".join(lines) + "\n"
