@@ -46,14 +46,37 @@ def open_root(path: Path) -> int:
 
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        _make_durably(path.absolute())
         descriptor = os.open(path, _DIRECTORY_FLAGS)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
             raise CacheUnusable(f"the cache directory {path} is not a directory of its own") from error
         raise CacheUnusable(f"the cache directory {path} cannot be opened: {error.strerror}") from error
     return _made_private(descriptor, f"the cache directory {path}")
+
+
+def _make_durably(path: Path) -> None:
+    """Make the directory *path* and those above it that are missing, each with its name on the disk for good.
+
+    The last name is synced in any case: whoever made it may have been killed before that.
+    """
+    missing = [path]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _sync_directory(directory.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # others' directory, where we may pass and not look
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_subdirectory(parent: int, name: str) -> int:

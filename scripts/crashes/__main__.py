@@ -1,0 +1,66 @@
+"""``scripts/crash``: arguments, and the table at the end.
+
+Exit status: 0 all promises were kept; 1 one broke, or it could not be tried; 2 wrong arguments; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import click
+
+from benchmarks.machine import BenchError
+from crashes import losses
+from crashes.losses import Losses, RecordingFailed
+from crashes.progress import table
+from crashes.strace_log import NotUnderstood
+
+MOST_SHOWN = 20
+
+_seed = click.option("--seed", type=int, default=1, show_default=True, help="What the chances come from.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def crash() -> None:
+    """Crash imagefs in every way, many times, and see that no promise breaks."""
+
+
+@crash.command("losses")
+@click.option("--count", type=click.IntRange(1), default=2000, show_default=True, help="How many.")
+@_seed
+@click.option(
+    "--mount-every", type=click.IntRange(0), default=100, show_default=True, help="Mount every Nth; 0: none."
+)
+def losses_command(count: int, seed: int, mount_every: int) -> int:
+    """Lose power at any moment; unsynced writes are lost, torn and reordered."""
+    return _told(losses.campaign(count, seed, mount_every))
+
+
+def _told(found: Losses) -> int:
+    print(table(found.rows()))
+    for sentence in found.broken[:MOST_SHOWN]:
+        print(f"BROKEN: {sentence}")
+    return 1 if found.broken else 0
+
+
+def main() -> int:
+    """Run the command; every failure is one line on standard error."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # so that everything is cleaned up, as on Ctrl-C
+    try:
+        return int(crash.main(prog_name="scripts/crash", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (BenchError, RecordingFailed, NotUnderstood, subprocess.SubprocessError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
