@@ -90,7 +90,7 @@ class NotUnderstood(Exception):
     """A call that may have changed something."""
 
 
-_LINE: Final = re.compile(r"(\d+) (?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))", re.DOTALL)
+_LINE: Final = re.compile(r"(\d+) +(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))", re.DOTALL)
 _UNFINISHED: Final = " <unfinished ...>"
 _HEX: Final = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _FD: Final = r"(-?\w+)(?:<([^>]*)>)?"
@@ -131,7 +131,9 @@ def _finished(log: Path) -> Iterator[tuple[int, int, str, str]]:
         for number, line in enumerate(lines):
             found = _LINE.match(line.rstrip("\n"))
             if found is None:
-                continue  # a signal or an exit
+                if "+++" in line or "---" in line:
+                    continue  # an exit or a signal
+                raise NotUnderstood(line[:200])
             thread, name, arguments, resumed, rest = found.groups()
             if name is None:
                 began, head = unfinished.pop(thread)
