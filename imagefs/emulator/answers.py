@@ -44,7 +44,8 @@ class Answer:
     ``framing`` tells the end of the body: "length", "chunked" or "close". ``announced_bytes`` is a
     Content-Length other than the true one. With ``ending`` set, the sending is cut after
     ``cut_after_bytes`` of the body, and a trickle goes on with ``trickle_bytes_per_s``. ``silent`` sends
-    not even a head. ``status_line`` is sent in place of a proper one. ``delay_s`` is waited first.
+    not even a head. ``status_line`` is sent in place of a proper one. ``delay_s`` is waited first. ``interim``
+    is sent before the head: answers with a status of 1xx, which nobody asked for (RFC 9110, 15.2).
     """
 
     status: int = 200
@@ -58,6 +59,7 @@ class Answer:
     silent: bool = False
     status_line: bytes | None = None
     delay_s: float = 0.0
+    interim: bytes = b""
 
     @property
     def body_bytes(self) -> int:

@@ -27,6 +27,8 @@ from imagefs.emulator.wire import rendered
 
 PAGE: Final = b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body>Back soon.</body></html>\n"
 
+INTERIM: Final = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+
 Instead = Callable[[Fault], Answer]
 Altering = Callable[[Answer, Fault, Account], Answer]
 
@@ -218,6 +220,7 @@ ALTERING: Final[dict[str, Altering]] = {
     "delayed": lambda answer, fault, _: replace(answer, delay_s=float(fault.value or 1.0)),
     "garbage_status_line": lambda answer, _, __: replace(answer, status_line=b"\x00\xffSPDY/9 two hundred"),
     "header_flood": _header_flood,
+    "interim": lambda answer, _, __: replace(answer, interim=INTERIM),
     "reset": _cut(Ending.RESET),
     "close": _cut(Ending.CLOSE),
     "stall": _cut(Ending.STALL),
@@ -247,6 +250,7 @@ ALTERING: Final[dict[str, Altering]] = {
     ),
     "list_cut": _on_json(_cut_list),
     "list_empty": _on_json(lambda payload, _: payload["images"].clear()),
+    "list_doubled": _on_json(lambda payload, _: payload["images"].extend(tuple(payload["images"]))),
     "replica_killed": _replica_killed,
     "replica_checksum": _on_replica(lambda fault: {"checksum": str(fault.value or "0" * 32)}),
     "replica_size": _on_replica(lambda fault: {"size": str(fault.value or "1")}),

@@ -52,7 +52,7 @@ class Sender:
         if answer.silent:
             self._end(answer.ending)
             return False
-        head = head_of(answer, date=date, keep_alive=keep_alive)
+        head = answer.interim + head_of(answer, date=date, keep_alive=keep_alive)
         if head_only:
             self.sock.sendall(head)
             return keep_alive

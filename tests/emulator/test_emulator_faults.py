@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -227,6 +228,10 @@ LIST_FAULTS: dict[str, tuple[Fault, Callable[[bytes], bool]]] = {
     "deep": (Fault("deep_json", value=1000), lambda body: body == b"[" * 1000 + b"]" * 1000),
     "cut": (Fault("list_cut", value=1), lambda body: len(json.loads(body)["images"]) == 1),
     "halved": (Fault("list_cut"), lambda body: len(json.loads(body)["images"]) == 1),
+    "doubled": (
+        Fault("list_doubled"),
+        lambda body: [row["name"] for row in json.loads(body)["images"]] == ["one", "two"] * 2,
+    ),
     "empty": (Fault("list_empty"), lambda body: json.loads(body) == {"images": []}),
     "nan": (Fault("nan_size", "list"), lambda body: math.isnan(json.loads(body)["images"][0]["size"])),
     "types": (Fault("wrong_types", "list"), lambda body: json.loads(body)["images"][0]["status"] == 7),
@@ -299,9 +304,11 @@ def raw_answer(client: Any, service: Any) -> bytes:
 
 
 def test_a_head_can_be_garbage_or_a_flood(client: Any, service: Any) -> None:
-    """A status line that is none; headers without end."""
+    """A status line that is none; headers without end; answers before the answer."""
     service.faults.add(Fault("garbage_status_line", "list"))
     service.faults.add(Fault("header_flood", "list", value=500))
+    service.faults.add(Fault("interim", "list"))
     assert not raw_answer(client, service).startswith(b"HTTP")
     assert raw_answer(client, service).count(b"X-Flood-") == 500
+    assert re.findall(rb"^HTTP/1.1 (\d+)", raw_answer(client, service), re.MULTILINE) == [b"102", b"103", b"200"]
     assert raw_answer(client, service).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,0 +1,1 @@
+"""The kinds of rounds. Each module has ``run(scene, rng)`` and ``KINDS``, the faults that it is there for."""

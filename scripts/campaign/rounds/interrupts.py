@@ -1,0 +1,208 @@
+"""Rounds in which the service never answers: who waits can be ended by Ctrl-C, or by its deadline, and others go on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from campaign.clock import BUSY_S, DEADLINES_S, CallClock
+from campaign.daemon import Daemon
+from campaign.scene import Scene
+from campaign.subjects import KIB, Subject, Subjects
+from campaign.tally import Tally
+from imagefs.emulator import Emulator, Fault
+
+TOOLS_AT_ONCE: Final = 5
+
+ENDED_S: Final = 60.0
+
+Words = Callable[[Path, Subject], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program, the call of the service that it waits for, and the kind of deadline that ends it."""
+
+    words: Words
+    action: str
+    deadline: str
+
+
+def _file(root: Path, subject: Subject) -> str:
+    return str(root / subject.path)
+
+
+TOOLS: Final[dict[str, Tool]] = {
+    "cat": Tool(lambda root, subject: ["cat", _file(root, subject)], "retrieve", "read"),
+    "dd": Tool(
+        lambda root, subject: ["dd", f"if={_file(root, subject)}", "iflag=direct", "bs=64K"],
+        "retrieve",
+        "read",
+    ),
+    "cp": Tool(lambda root, subject: ["cp", _file(root, subject), "/dev/null"], "retrieve", "read"),
+    "stat": Tool(lambda root, subject: ["stat", _file(root, subject)], "details", "look"),
+    "ls -l": Tool(lambda root, subject: ["ls", "-l", _file(root, subject)], "details", "look"),
+    "getfattr": Tool(
+        lambda root, subject: ["getfattr", "-n", "user.imagefs.checksum", _file(root, subject)],
+        "details",
+        "look",
+    ),
+    "mv": Tool(
+        lambda root, subject: [
+            "mv",
+            _file(root, subject),
+            str(root / f"{subject.region}/{subject.name}.new"),
+        ],
+        "rename",
+        "change",
+    ),
+    "mv to a region": Tool(
+        lambda root, subject: ["mv", _file(root, subject), str(root / f"roubaix/{subject.name}.new")],
+        "replicate",
+        "change",
+    ),
+    "cp to a region": Tool(
+        lambda root, subject: ["cp", _file(root, subject), str(root / f"roubaix/{subject.name}.copy")],
+        "replicate",
+        "change",
+    ),
+    "rm": Tool(lambda root, subject: ["rm", "-f", _file(root, subject)], "delete", "change"),
+    "echo > .fetch": Tool(
+        lambda root, subject: [
+            *("sh", "-c", 'echo "$0" > "$1"'),
+            f"http://127.0.0.1:1/{subject.name}.iso",
+            str(root / subject.region / ".fetch"),
+        ],
+        "fetch",
+        "change",
+    ),
+}
+KINDS: Final = tuple(f"interrupt: {name}" for name in TOOLS)
+SILENCE_KINDS: Final = tuple(f"never answered: {name}" for name in TOOLS)
+
+
+def _start(
+    emulator: Emulator, root: Path, name: str, subject: Subject, times: int | None
+) -> subprocess.Popen[bytes]:
+    """Start a tool on an image of its own, for which the service does not answer what the tool waits for."""
+    tool = TOOLS[name]
+    image_id = None if tool.action == "fetch" else subject.image_id
+    emulator.faults.add(Fault("never_answers", tool.action, image_id, times=times))
+    # In a group of its own, as of a shell's job: Ctrl-C reaches all of it.
+    return subprocess.Popen(
+        tool.words(root, subject),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+    )
+
+
+def images(subjects: Subjects, _: random.Random) -> list[Subject]:
+    """One for each tool of a round, and one that is read meanwhile."""
+    return [subjects.make(200 * KIB) for _ in range(TOOLS_AT_ONCE + 1)]
+
+
+def run(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
+    """Each of a few tools waits, is interrupted, and ends; an image and a listing are had meanwhile."""
+    names = rng.sample(tuple(TOOLS), TOOLS_AT_ONCE)
+    *own, other = images
+    struck = scene.emulator.faults.struck["never_answers"]
+    started = {
+        name: _start(scene.emulator, scene.daemon.root, name, subject, 1)
+        for name, subject in zip(names, own, strict=True)
+    }
+    try:
+        give_up_s = time.monotonic() + ENDED_S
+        while (
+            scene.emulator.faults.struck["never_answers"] - struck < len(names)
+            and time.monotonic() < give_up_s
+        ):
+            time.sleep(0.02)
+        scene.must_read([other], "others go on")
+        with scene.clock.call("look", "ls of another region"):
+            list((scene.daemon.root / "montreal").iterdir())
+        for name, process in started.items():
+            os.killpg(process.pid, signal.SIGINT)
+            with scene.clock.call("interrupt", name):
+                _await(scene, name, process)
+            scene.tally.strike(f"interrupt: {name}")
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+
+
+def _await(scene: Scene, name: str, process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(ENDED_S)
+    except subprocess.TimeoutExpired:
+        scene.tally.broken("Ctrl-C ends every wait", f"{name} went on for {ENDED_S:.0f} s")
+
+
+class Silence:
+    """All tools at once on a service of their own that never answers; each ends by its deadline.
+
+    Runs beside the rounds, as it takes a minute. *clock* and *tally* are the campaign's.
+    """
+
+    def __init__(self, folder: Path, clock: CallClock, tally: Tally) -> None:
+        self._clock = clock
+        self._tally = tally
+        self._emulator = Emulator(folder / "silent-service")
+        self._subjects = Subjects(self._emulator, random.Random(0))
+        self._daemon = Daemon(folder / "silent", clock, ())
+        self._threads: list[threading.Thread] = []
+
+    def begin(self) -> None:
+        """Mount and start all tools."""
+        images = {name: self._subjects.make(200 * KIB) for name in TOOLS}
+        self._emulator.start()
+        self._daemon.options = (
+            *("--api-url", self._emulator.api_url, "--credentials", str(self._emulator.credentials_file)),
+        )
+        self._daemon.mount()
+        self._tally.plan(SILENCE_KINDS)
+        for name in TOOLS:
+            process = _start(self._emulator, self._daemon.root, name, images[name], None)
+            thread = threading.Thread(target=self._watch, args=(name, process))
+            thread.start()
+            self._threads.append(thread)
+
+    def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        kind = TOOLS[name].deadline
+        longest_s = DEADLINES_S[kind] + BUSY_S + 30.0
+        try:
+            with self._clock.call(kind, f"{name}, never answered"):
+                status = process.wait(longest_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return  # the clock has told
+        self._tally.strike(f"never answered: {name}")
+        if status == 0:
+            self._tally.broken("an error within the deadline", f"{name} was never answered, and succeeded")
+
+    def end(self) -> None:
+        """Wait for all tools; look whether names are shown though no listing comes; and unmount."""
+        try:
+            for thread in self._threads:
+                thread.join()
+            self._emulator.faults.add(Fault("never_answers", "list", times=None))
+            for command in (["ls", "-l", str(self._daemon.root / "toronto")], ["df", str(self._daemon.root)]):
+                with self._clock.call("look", f"{command[0]}, no listing"):
+                    done = subprocess.run(command, capture_output=True, check=False, timeout=ENDED_S)
+                self._tally.strike(f"never answered: {command[0]}, listing")
+                if done.returncode != 0:
+                    self._tally.broken("the last listing is shown", f"{command[0]}: {done.stderr!r}")
+        finally:
+            self._daemon.clear_away()
+            self._emulator.close()

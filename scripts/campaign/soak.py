@@ -1,0 +1,75 @@
+"""What the mount's process holds in the course of a long run: memory, descriptors, threads."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from campaign.daemon import Daemon, Vitals
+
+SETTLED_S: Final = 300.0
+"""Memory is compared with what it was after so long."""
+
+SPAN_S: Final = 60.0
+"""Figures are medians over so long."""
+
+MOST_GROWTH: Final = 1.05
+SLACK: Final = 8
+"""So many descriptors and threads more are still flat: they come and go with transfers."""
+
+
+@dataclass(slots=True)
+class Soak:
+    """Samples of the process, with the seconds since the first."""
+
+    samples: list[tuple[float, Vitals]] = field(default_factory=list)
+    began_s: float = field(default_factory=time.monotonic)
+
+    def sample(self, daemon: Daemon) -> None:
+        """Look at the process now."""
+        self.samples.append((time.monotonic() - self.began_s, daemon.vitals()))
+
+    def problems(self, settled_s: float = SETTLED_S) -> list[str]:
+        """What grew that must not."""
+        first, last = self._ends(settled_s)
+        found = []
+        if last.rss_bytes > MOST_GROWTH * first.rss_bytes:
+            found.append(f"memory grew by {last.rss_bytes / first.rss_bytes - 1:.1%}")
+        if last.descriptors > first.descriptors + SLACK:
+            found.append(f"descriptors grew from {first.descriptors} to {last.descriptors}")
+        if last.threads > first.threads + SLACK:
+            found.append(f"threads grew from {first.threads} to {last.threads}")
+        return found
+
+    def lines(self, settled_s: float = SETTLED_S) -> list[str]:
+        """The figures, for people."""
+        first, last = self._ends(settled_s)
+        most = max((vitals.rss_bytes for _, vitals in self.samples), default=0)
+        growth = last.rss_bytes / first.rss_bytes - 1
+        return [
+            f"memory (RSS): {first.rss_bytes >> 20} MiB after {min(settled_s, self._length_s) / 60:.0f} minutes, "
+            f"{last.rss_bytes >> 20} MiB at the end ({growth:+.1%}); {most >> 20} MiB at most",
+            f"descriptors: {first.descriptors}, then {last.descriptors}; threads: {first.threads}, then {last.threads}",
+        ]
+
+    @property
+    def _length_s(self) -> float:
+        return self.samples[-1][0]
+
+    def _ends(self, settled_s: float) -> tuple[Vitals, Vitals]:
+        """The medians of the minute after *settled_s*, or of the first samples of a shorter run, and of the last."""
+        begin_s = min(settled_s, self._length_s / 2)
+        early = [vitals for at_s, vitals in self.samples if begin_s <= at_s <= begin_s + SPAN_S]
+        late = [vitals for at_s, vitals in self.samples if at_s >= self._length_s - SPAN_S]
+        return _median(early), _median(late)
+
+
+def _median(samples: Sequence[Vitals]) -> Vitals:
+    return Vitals(
+        rss_bytes=int(statistics.median(vitals.rss_bytes for vitals in samples)),
+        descriptors=int(statistics.median(vitals.descriptors for vitals in samples)),
+        threads=int(statistics.median(vitals.threads for vitals in samples)),
+    )
