@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -117,12 +117,7 @@ def _run(
     progress, held = Progress(), Soak()
     options = ("--cache-size", "64M")
     with scene.made(folder, seed, tally, options) as made:
-        silence = (
-            Silence(folder, made.clock, tally) if any(kind.name == "interrupts" for kind in chosen) else None
-        )
-        if silence is not None:
-            silence.begin()
-        try:
+        with Silence(folder, made.clock, tally) if _is_interrupting(chosen) else nullcontext():
             one = next(dealt)
             images = one.images(made.subjects)
             while not limits.are_reached(tally, time.monotonic() - began_s):
@@ -133,13 +128,14 @@ def _run(
                 if soak:
                     held.sample(made.daemon)
                     time.sleep(SOAK_PAUSE_S)
-        finally:
-            if silence is not None:
-                tally.begin("beside all rounds (silence)")
-                silence.end()
-                tally.end()
+            tally.begin("beside the others (never answered)")
+    tally.end()
     minutes = (time.monotonic() - began_s) / 60
     return report.print_all(tally, made.clock, limits, chosen, held if soak else None, minutes, folder)
+
+
+def _is_interrupting(chosen: Sequence[Round]) -> bool:
+    return any(kind.name == "interrupts" for kind in chosen)
 
 
 def _play(made: Scene, one: Dealt, images: Sequence[Subject], progress: Progress, began_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import Counter
@@ -122,8 +123,9 @@ class Scene:
 
     def names(self, region: str) -> set[str]:
         """What the mount shows in a region."""
-        with self.clock.call("look", f"ls {region}"):
+        with self.clock.call("look", f"ls {region}"), contextlib.suppress(FileNotFoundError):
             return {path.name for path in (self.daemon.root / region).iterdir()}
+        return set()
 
     # --- readers ---
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from campaign.clock import BUSY_S, DEADLINES_S, CallClock
 from campaign.daemon import Daemon
@@ -65,7 +65,7 @@ TOOLS: Final[dict[str, Tool]] = {
         "change",
     ),
     "mv to a region": Tool(
-        lambda root, subject: ["mv", _file(root, subject), str(root / f"roubaix/{subject.name}.new")],
+        lambda root, subject: ["mv", _file(root, subject), str(root / f"montreal/{subject.name}.new")],
         "replicate",
         "change",
     ),
@@ -107,8 +107,11 @@ def _start(
 
 
 def images(subjects: Subjects, _: random.Random) -> list[Subject]:
-    """One for each tool of a round, and one that is read meanwhile."""
-    return [subjects.make(200 * KIB) for _ in range(TOOLS_AT_ONCE + 1)]
+    """One for each tool of a round, and one that is read meanwhile.
+
+    Each is in a region of its own: the kernel locks a directory while something in it is renamed or removed.
+    """
+    return [subjects.make(200 * KIB, f"region-{number}") for number in range(TOOLS_AT_ONCE + 1)]
 
 
 def run(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
@@ -129,7 +132,7 @@ def run(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
             time.sleep(0.02)
         scene.must_read([other], "others go on")
         with scene.clock.call("look", "ls of another region"):
-            list((scene.daemon.root / "montreal").iterdir())
+            list((scene.daemon.root / "toronto").iterdir())
         for name, process in started.items():
             os.killpg(process.pid, signal.SIGINT)
             with scene.clock.call("interrupt", name):
@@ -160,11 +163,14 @@ class Silence:
         self._emulator = Emulator(folder / "silent-service")
         self._subjects = Subjects(self._emulator, random.Random(0))
         self._daemon = Daemon(folder / "silent", clock, ())
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._threads: list[threading.Thread] = []
 
-    def begin(self) -> None:
+    def __enter__(self) -> Self:
         """Mount and start all tools."""
-        images = {name: self._subjects.make(200 * KIB) for name in TOOLS}
+        images = {
+            name: self._subjects.make(200 * KIB, f"region-{number}") for number, name in enumerate(TOOLS)
+        }
         self._emulator.start()
         self._daemon.options = (
             *("--api-url", self._emulator.api_url, "--credentials", str(self._emulator.credentials_file)),
@@ -173,9 +179,11 @@ class Silence:
         self._tally.plan(SILENCE_KINDS)
         for name in TOOLS:
             process = _start(self._emulator, self._daemon.root, name, images[name], None)
+            self._started[name] = process
             thread = threading.Thread(target=self._watch, args=(name, process))
             thread.start()
             self._threads.append(thread)
+        return self
 
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         kind = TOOLS[name].deadline
@@ -191,18 +199,30 @@ class Silence:
         if status == 0:
             self._tally.broken("an error within the deadline", f"{name} was never answered, and succeeded")
 
-    def end(self) -> None:
-        """Wait for all tools; look whether names are shown though no listing comes; and unmount."""
+    def _look(self, command: list[str]) -> None:
+        """Run a program that the last listing is enough for."""
         try:
+            with self._clock.call("look", f"{command[0]}, no listing"):
+                done = subprocess.run(command, capture_output=True, check=False, timeout=ENDED_S)
+        except subprocess.TimeoutExpired:
+            return  # the clock has told
+        self._tally.strike(f"never answered: {command[0]}, no listing")
+        if done.returncode != 0:
+            self._tally.broken("the last listing is shown", f"{command[0]}: {done.stderr!r}")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Wait for all tools; look whether names are shown though no listing comes; and leave nothing behind."""
+        try:
+            for process in self._started.values():
+                if kind is not None:
+                    process.kill()
             for thread in self._threads:
                 thread.join()
+            if kind is not None:
+                return
             self._emulator.faults.add(Fault("never_answers", "list", times=None))
-            for command in (["ls", "-l", str(self._daemon.root / "toronto")], ["df", str(self._daemon.root)]):
-                with self._clock.call("look", f"{command[0]}, no listing"):
-                    done = subprocess.run(command, capture_output=True, check=False, timeout=ENDED_S)
-                self._tally.strike(f"never answered: {command[0]}, listing")
-                if done.returncode != 0:
-                    self._tally.broken("the last listing is shown", f"{command[0]}: {done.stderr!r}")
+            for command in (["ls", str(self._daemon.root / "region-0")], ["df", str(self._daemon.root)]):
+                self._look(command)
         finally:
             self._daemon.clear_away()
             self._emulator.close()
