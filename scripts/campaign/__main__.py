@@ -116,19 +116,21 @@ def _run(
     began_s = time.monotonic()
     progress, held = Progress(), Soak()
     options = ("--cache-size", "64M")
-    with scene.made(folder, seed, tally, options) as made:
-        with Silence(folder, made.clock, tally) if _is_interrupting(chosen) else nullcontext():
-            one = next(dealt)
-            images = one.images(made.subjects)
-            while not limits.are_reached(tally, time.monotonic() - began_s):
-                upcoming = next(dealt)
-                next_images = upcoming.images(made.subjects)
-                _play(made, one, images, progress, began_s)
-                one, images = upcoming, next_images
-                if soak:
-                    held.sample(made.daemon)
-                    time.sleep(SOAK_PAUSE_S)
-            tally.begin("beside the others (never answered)")
+    with (
+        scene.made(folder, seed, tally, options) as made,
+        Silence(folder, made.clock, tally) if _is_interrupting(chosen) else nullcontext(),
+    ):
+        one = next(dealt)
+        images = one.images(made.subjects)
+        while not limits.are_reached(tally, time.monotonic() - began_s):
+            upcoming = next(dealt)
+            next_images = upcoming.images(made.subjects)
+            _play(made, one, images, progress, began_s)
+            one, images = upcoming, next_images
+            if soak:
+                held.sample(made.daemon)
+                time.sleep(SOAK_PAUSE_S)
+        tally.begin("beside the others (never answered)")
     tally.end()
     minutes = (time.monotonic() - began_s) / 60
     return report.print_all(tally, made.clock, limits, chosen, held if soak else None, minutes, folder)

@@ -19,6 +19,8 @@ from imagefs.fuse.mounts import mount_at
 IMAGEFS: Final = str(Path(sys.executable).with_name("imagefs"))
 START_S: Final = 90.0
 STOP_S: Final = 60.0
+KILLED_S: Final = 10.0
+"""A process that was killed and has not ended after so long is held by the kernel, which waits for that process."""
 
 
 class MountFailed(Exception):
@@ -46,6 +48,7 @@ class Daemon:
         self.options = tuple(map(str, options))
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
+        self.stuck = 0
         self.root.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -100,14 +103,22 @@ class Daemon:
             assert self._process is not None
             with self._clock.call("unmount", "SIGTERM"):
                 self._process.terminate()
-                self._wait(self._process)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_S)
         self.clear_away()
 
     def kill(self) -> None:
-        """End the process as a power cut would."""
-        if self._process is not None:
+        """End the process as a power cut would. One that the kernel holds is freed by ending its connection."""
+        if self._process is None:
+            return
+        with self._clock.call("unmount", "the end after SIGKILL"):
             self._process.kill()
-            self._wait(self._process)
+            try:
+                self._process.wait(KILLED_S)
+            except subprocess.TimeoutExpired:
+                self.stuck += 1
+                subprocess.run(["umount", "--force", self.root], check=False, capture_output=True)
+                self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
@@ -131,11 +142,3 @@ class Daemon:
             descriptors=sum(1 for _ in (proc / "fd").iterdir()),
             threads=int(fields["Threads"]),
         )
-
-    @staticmethod
-    def _wait(process: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
-            return
-        process.kill()
-        process.wait()

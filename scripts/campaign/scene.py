@@ -200,6 +200,9 @@ class Scene:
 
     def ensure_alive(self) -> None:
         """A mount that died though nobody killed it is a break; the campaign goes on with a new one."""
+        if self.daemon.stuck:
+            self.tally.broken("a killed mount ends", f"{self.daemon.stuck} times it was held by the kernel")
+            self.daemon.stuck = 0
         if not self.daemon.is_alive:
             self.tally.broken("the mount lives on", f"the mount's process ended; see {self.daemon.log_file}")
             self.daemon.clear_away()
