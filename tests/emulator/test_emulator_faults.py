@@ -310,5 +310,9 @@ def test_a_head_can_be_garbage_or_a_flood(client: Any, service: Any) -> None:
     service.faults.add(Fault("interim", "list"))
     assert not raw_answer(client, service).startswith(b"HTTP")
     assert raw_answer(client, service).count(b"X-Flood-") == 500
-    assert re.findall(rb"^HTTP/1.1 (\d+)", raw_answer(client, service), re.MULTILINE) == [b"102", b"103", b"200"]
+    assert re.findall(rb"^HTTP/1.1 (\d+)", raw_answer(client, service), re.MULTILINE) == [
+        b"102",
+        b"103",
+        b"200",
+    ]
     assert raw_answer(client, service).startswith(b"HTTP/1.1 200 OK\r\n")
