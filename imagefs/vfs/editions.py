@@ -1,0 +1,120 @@
+"""Which inode stands for which content of an image. On trio's thread.
+
+The kernel keeps one size and one set of pages for an inode, whoever reads it by whichever handle, and cuts every read
+off at that size. So an inode stands for one content for as long as the kernel knows it: it is told one size, and those
+who have it open at the same time get the same bytes. Once an image turns out to have other content, its names lead to
+another inode, its next *edition*. Whoever opens an older one is told that it is outdated, whereupon the kernel looks
+the name up again (``do_filp_open`` in its fs/namei.c).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Final
+
+from imagefs.content.reader import Reader
+from imagefs.core.inodes import image_inode
+from imagefs.core.models import ContentKey
+from imagefs.errors import Outdated
+from imagefs.vfs.attributes import Attributes
+from imagefs.vfs.nodes import Image
+
+FIRST_NUMBER: Final = 2**31
+"""Inode numbers from here up to 2**32 live only as long as a mount (:mod:`imagefs.core.inodes`); drafts have those
+below."""
+
+
+@dataclass(eq=False, slots=True)
+class Edition:
+    """One of them.
+
+    ``told`` are the attributes with a size that the kernel was told first; ``handles`` says how many have it open,
+    ``given`` what these get, and ``pages_of`` what the kernel's pages hold and nothing else.
+    """
+
+    node: Image
+    told: Attributes | None = None
+    handles: int = 0
+    given: tuple[ContentKey, int] | None = None
+    pages_of: ContentKey | None = None
+
+
+class Editions:
+    """The editions of all images that the kernel knows."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(FIRST_NUMBER)
+        self._latest: dict[str, Edition] = {}
+        self._by_inode: dict[int, Edition] = {}
+
+    # What the kernel is told
+
+    def named(self, image_id: str, attributes: Attributes) -> tuple[Image, Attributes]:
+        """What a name of the image leads to now, and what the kernel may be told of it."""
+        edition = self._latest.get(image_id)
+        if edition is None or (attributes.settled and not _fits(edition, attributes)):
+            edition = self._next(image_id)
+        return edition.node, self.told(edition.node.inode, attributes)
+
+    def told(self, inode: int, attributes: Attributes) -> Attributes:
+        """*attributes*, but with the size that *inode* has for the kernel, if it was told one."""
+        edition = self._by_inode.get(inode)
+        if edition is None:
+            return attributes
+        attributes = replace(attributes, edition=edition.node.number)
+        if edition.told is None and attributes.settled:
+            edition.told = attributes
+        if edition.told is None or (attributes.settled and _fits(edition, attributes)):
+            return attributes
+        return replace(edition.told, mode=attributes.mode, links=attributes.links, ttl_s=0.0, entry_ttl_s=0.0)
+
+    def has_size(self, inode: int) -> bool:
+        """Whether the kernel was told a size of *inode* that stays."""
+        edition = self._by_inode.get(inode)
+        return edition is not None and edition.told is not None
+
+    def forget(self, inode: int) -> None:
+        """The kernel knows *inode* no more."""
+        edition = self._by_inode.pop(inode, None)
+        if edition is not None and self._latest.get(edition.node.image_id) is edition:
+            del self._latest[edition.node.image_id]
+
+    def _next(self, image_id: str) -> Edition:
+        inode = image_inode(image_id)
+        node = Image(image_id, next(self._numbers) if inode in self._by_inode else 0)
+        edition = Edition(node)
+        self._latest[image_id] = self._by_inode[node.inode] = edition
+        return edition
+
+    # Who has it open
+
+    def opened(self, inode: int, reader: Reader) -> bool:
+        """One handle more on *inode*. Whether the kernel may keep the pages that it has.
+
+        Raises Outdated where the bytes of *reader* are not those that the inode stands for.
+        """
+        edition = self._by_inode.get(inode)
+        key = reader.content.key
+        given = (key, reader.generation)
+        if edition is None or self._latest.get(edition.node.image_id) is not edition or edition.told is None:
+            raise Outdated("The name leads to another file by now.")
+        if edition.told.size_bytes != key.size_bytes or (edition.handles and edition.given != given):
+            self._next(edition.node.image_id)
+            raise Outdated(f"Image {edition.node.image_id} has other content than before.")
+        keep_pages = reader.content.keepable and edition.pages_of == key
+        edition.handles += 1
+        edition.given = given
+        edition.pages_of = key
+        return keep_pages
+
+    def closed(self, inode: int, reader: Reader) -> None:
+        """One handle less on *inode*."""
+        edition = self._by_inode[inode]
+        edition.handles -= 1
+        if not reader.content.keepable:  # what the kernel has cached could be wrong still
+            edition.pages_of = None
+
+
+def _fits(edition: Edition, attributes: Attributes) -> bool:
+    return edition.told is None or edition.told.size_bytes == attributes.size_bytes
