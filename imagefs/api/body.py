@@ -35,7 +35,7 @@ class ContentBody:
     """Content that is arriving: the bytes of the image from offset *start* to before *end*.
 
     *ranged* is True where the service honoured the range that was asked for, False where it sent everything
-    instead, and None where everything was asked for.
+    instead, and None where everything was asked for. *framed* tells whether its length was announced.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class ContentBody:
         self.start = head.start
         self.end = head.end
         self.ranged = head.ranged
+        self.framed = head.framed
         self._exchange = exchange
         self._lease = exchange.connection.lease
         self._head = head

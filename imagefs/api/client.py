@@ -41,6 +41,11 @@ class ServiceClient:
     subclasses of `Refused`. Calls that change nothing are tried again within their deadline. A call that
     changes the account is sent at most once: it is tried again only where nothing was sent or the service
     put it off (429), and raises `AnswerLost` (``maybe_done``) where the service may have carried it out.
+
+    Attributes:
+        clock_offset_s: how far this machine's clock was ahead of the service's when it last answered; None
+            where it did not say.
+
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class ServiceClient:
         user_agent: str = f"imagefs/{__version__}",
     ) -> None:
         """Raises `SetupError` for a malformed URL, or plain http to another machine."""
+        self.clock_offset_s: float | None = None
         self._credentials = checked_credentials(credentials)
         self._clock = clock or SystemClock()
         self._limits = limits or Limits()
@@ -246,6 +252,7 @@ class ServiceClient:
             cut = lost(f"{subject}: the answer was cut: {reason_of(exc)}")
         finally:
             exchange.discard()
+        self.clock_offset_s = self._verdicts.clock_offset_s(exchange.headers)
         # What the status says stands, whether the rest of the answer came or not.
         failure = self._verdicts.of_status(subject, exchange.status, exchange.headers, body) or cut
         if failure is not None:

@@ -82,13 +82,15 @@ class Verdicts:
         date_s = _date_s(value)
         return None if date_s is None else max(date_s - self._clock.time(), 0.0)
 
+    def clock_offset_s(self, headers: Headers) -> float | None:
+        """How far this machine's clock is ahead of the service's; None where the answer has no date."""
+        date_s = _date_s(headers.get("Date"))
+        return None if date_s is None else self._clock.time() - date_s
+
     def _skew(self, headers: Headers) -> str:
         """By how much this machine's clock is off, where that is the likely reason for a refusal."""
-        date_s = _date_s(headers.get("Date"))
-        if date_s is None:
-            return ""
-        off_s = self._clock.time() - date_s
-        if abs(off_s) <= TOLERATED_SKEW_S:
+        off_s = self.clock_offset_s(headers)
+        if off_s is None or abs(off_s) <= TOLERATED_SKEW_S:
             return ""
         direction = "ahead of" if off_s > 0 else "behind"
         return f"; this machine's clock is {abs(off_s):.0f} s {direction} the service's: set it right"

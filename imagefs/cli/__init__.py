@@ -29,6 +29,10 @@ _COMMANDS: Final = {
     "mount": ("imagefs.cli.mount:mount_command", "Mount the account on a directory."),
     "umount": ("imagefs.cli.umount:umount_command", "Unmount it, and wait until its cache is at rest."),
     "config": ("imagefs.cli.config:config_command", "Show what mounts go by."),
+    "doctor": (
+        "imagefs.cli.doctor:doctor_command",
+        "Look for what keeps mounts from working, or makes them slow.",
+    ),
     "completion": (
         "imagefs.cli.completion:completion_command",
         "Print the script for completion in a shell.",

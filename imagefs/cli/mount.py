@@ -13,7 +13,7 @@ import click
 
 from imagefs.cli import background, logs, service_manager, settings
 from imagefs.errors import ImagefsError, SetupError
-from imagefs.fuse.mountpoint import prepare_mountpoint
+from imagefs.fuse.mountpoint import may_allow_other, prepare_mountpoint
 
 if TYPE_CHECKING:
     from imagefs.app import MountConfig
@@ -125,13 +125,7 @@ def _require_fuse() -> None:
 
 
 def _require_user_allow_other(allow_other: bool) -> None:
-    if not allow_other or os.geteuid() == 0:
-        return
-    try:
-        lines = Path("/etc/fuse.conf").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    if "user_allow_other" not in (line.strip() for line in lines):
+    if allow_other and not may_allow_other():
         raise SetupError(
             "--allow-other needs a line user_allow_other in /etc/fuse.conf, which only root can add."
         )

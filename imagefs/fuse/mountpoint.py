@@ -44,6 +44,17 @@ def prepare_mountpoint(mountpoint: Path) -> None:
         raise SetupError(f"The mount point {mountpoint} cannot be used: {error.strerror}.") from error
 
 
+def may_allow_other() -> bool:
+    """Whether this user's mounts can be opened to others: root's can, and with root's leave anybody's (fuse(8))."""
+    if os.geteuid() == 0:
+        return True
+    try:
+        lines = Path("/etc/fuse.conf").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return "user_allow_other" in (line.strip() for line in lines)
+
+
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     """Unmount *mountpoint* from outside, as root or through fusermount3. Raises SetupError."""
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(absolute(mountpoint))]

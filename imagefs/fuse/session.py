@@ -20,16 +20,13 @@ import trio
 from imagefs.errors import SetupError
 from imagefs.fuse import interpose
 from imagefs.fuse.forgetting import Forgetter
-from imagefs.fuse.mounts import absolute, mount_at
+from imagefs.fuse.mounts import READ_AHEAD_KB, absolute, mount_at
 from imagefs.fuse.operations import Operations
 
 logger = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 1000
 """How many requests may wait at once. Each costs a task; with too few, waiting reads would hold up listings."""
-
-READ_AHEAD_KB: Final = 1024
-"""The largest read that the kernel sends; its default of 128 KiB costs eight times as many requests."""
 
 DISCONNECTION_CHECK_S: Final = 1.0
 """How often to look whether there is still a mount to serve."""
@@ -125,7 +122,7 @@ class Session:
         mount = mount_at(self._options.mountpoint)
         if mount is None:
             return
-        knob = Path("/sys/class/bdi", mount.device, "read_ahead_kb")
+        knob = mount.read_ahead_knob
         try:
             knob.write_text(f"{READ_AHEAD_KB}\n")
         except OSError as error:
