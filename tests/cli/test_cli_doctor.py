@@ -49,9 +49,19 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], service: Emulator, home
     found = examine(capsys)
     ailing = {what for what, finding in found.items() if finding["grade"] != "ok"}
     assert all(what.startswith("disk of cache") for what in ailing)  # tests may run in memory
-    for what in ("/dev/fuse", "fusermount3", "libfuse", "C addition", "credentials", "clock", "region roubaix"):
+    for what in (
+        "/dev/fuse",
+        "fusermount3",
+        "libfuse",
+        "C addition",
+        "credentials",
+        "clock",
+        "region roubaix",
+    ):
         assert what in found
-    assert found["region toronto"]["message"] == "1 images, readable; Range is honoured; the length is announced"
+    assert (
+        found["region toronto"]["message"] == "1 images, readable; Range is honoured; the length is announced"
+    )
     assert service.api_url in found["service"]["message"]
     assert service.ledger.bytes_retrieved() == 1
     assert not list(home.rglob("*"))
@@ -62,7 +72,9 @@ def test_for_people(capsys: pytest.CaptureFixture[str], service: Emulator) -> No
     service.switches.range = False
     lines = run(capsys, "doctor").out.splitlines()
     place = next(number for number, line in enumerate(lines) if "region toronto" in line)
-    assert lines[place].startswith("warning  region toronto: 1 images, readable, but from their beginning only")
+    assert lines[place].startswith(
+        "warning  region toronto: 1 images, readable, but from their beginning only"
+    )
     assert lines[place + 1].startswith("         -> ")
     assert lines[-1].endswith("failures")
     assert not any("\x1b" in line for line in lines)
@@ -81,7 +93,9 @@ def test_a_clock_that_is_off(capsys: pytest.CaptureFixture[str], service: Emulat
     service.switches.clock_offset_s = 100.0
     clock = examine(capsys)["clock"]
     assert clock["grade"] == "warning"
-    assert "100 s behind" in clock["message"] or "101 s behind" in clock["message"] or "99 s" in clock["message"]
+    assert (
+        "100 s behind" in clock["message"] or "101 s behind" in clock["message"] or "99 s" in clock["message"]
+    )
     assert "timedatectl" in clock["remedy"]
 
 
