@@ -12,6 +12,7 @@
 ``endpoint``      the API URL and the credentials, checked
 ``transport``     one POST: proxies, certificates, requests' adapter
 ``connections``   urllib3's connections, with bodies that another thread can interrupt
+``answer_head``   the head of an answer, bounded
 ``sockets``       sockets whose timeout bounds a whole exchange
 ``failures``      why an exchange failed, in words
 ``limits``        how long and how much the client puts up with

@@ -11,6 +11,7 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from imagefs.api.answer_head import AnswerHead
 from imagefs.api.sockets import BudgetSocket, BudgetTlsSocket, dial, shut_down
 
 
@@ -49,6 +50,16 @@ class _Leased:
         self.wire = self.sock  # type: ignore[attr-defined]
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the connection can carry another call: it is open, and nothing has arrived that no one asked for.
+
+        TLS within TLS cannot tell.
+        """
+        if not super().is_connected or getattr(self.wire, "surplus", True):  # type: ignore[misc]  # as for connect
+            return False
+        return not (isinstance(self.wire, BudgetTlsSocket) and self.wire.pending())
+
+    @property
     def lease(self) -> int:
         """The current lease."""
         return self._lease
@@ -68,9 +79,13 @@ class _Leased:
 class PlainConnection(_Leased, HTTPConnection):
     """A connection without TLS."""
 
+    response_class = AnswerHead
+
 
 class TlsConnection(_Leased, HTTPSConnection):
     """A connection with TLS."""
+
+    response_class = AnswerHead
 
 
 class PlainPool(HTTPConnectionPool):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from imagefs.core.models import ImageDetails, ListedImage
@@ -25,12 +27,23 @@ _KINDS: Final = {
     type(None): "nothing",
 }
 
+MOST_VALUES: Final = 1_000_000
+"""How many values an answer may hold: what is parsed takes up to a hundred times the memory of its text."""
+
+MOST_PROBLEMS: Final = 100
+"""How many problems of a listing are told one by one."""
+
+FIELDS_CHARACTERS: Final = 16_384
+"""How much text of an image's fields is kept, beyond those that have a meaning here."""
+
 LARGEST_SIZE_BYTES: Final = 2**60
 """Sizes above are taken for nonsense."""
 
 _IMAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _CHECKSUM: Final = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]{9,10}(\.[0-9]{1,9})?", re.ASCII)
+_LONGEST_TIME: Final = 64
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Answer = Mapping[str, object]
@@ -49,8 +62,10 @@ def answer_object(body: bytes) -> Answer:
 
     Bytes that are not UTF-8 become lone surrogates, so that one odd name does not cost a whole listing.
 
-    Raises `MalformedAnswer`: not JSON, not an object, or nested too deep.
+    Raises `MalformedAnswer`: not JSON, not an object, nested too deep, or of more values than make sense.
     """
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:  # those in texts count as well
+        raise MalformedAnswer(f"the service's answer holds more than {MOST_VALUES} values")
     try:
         answer = json.loads(
             body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"),
@@ -78,7 +93,10 @@ def refusal_text(answer: Answer) -> str | None:
         )
     if not refused:
         return None
-    return field_text(answer.get("error") or answer.get("message")) or "no reason given"
+    try:
+        return field_text(answer.get("error") or answer.get("message")) or "no reason given"
+    except RecursionError:
+        return "no reason that makes sense"
 
 
 def listing(answer: Answer) -> Listing:
@@ -96,12 +114,12 @@ def listing(answer: Answer) -> Listing:
         image, problem = _listed_image(row)
         if problem:
             problems.append(f"row {number} of the listing {problem}")
-        if image is None:
-            continue
-        if image.image_id in images:
+        elif image is not None and image.image_id in images:
             problems.append(f"row {number} of the listing repeats image {image.image_id}")
-            continue
-        images[image.image_id] = image
+        if len(problems) > MOST_PROBLEMS:
+            problems[MOST_PROBLEMS:] = ["more rows of the listing make no sense"]
+        if image is not None:
+            images.setdefault(image.image_id, image)
     return Listing(tuple(images.values()), tuple(problems))
 
 
@@ -138,10 +156,9 @@ def image_details(image_id: str, answer: Answer) -> ImageDetails:
             f"the service's answer holds {_kind(details)} in place of the details of {image_id}"
         )
     try:
-        fields = tuple((name, field_text(value)) for name, value in details.items())
+        text = {name: field_text(value) for name, value in details.items()}
     except RecursionError:
         raise MalformedAnswer(f"the details of image {image_id} are nested too deep") from None
-    text = dict(fields)
     size_bytes, size_problem = _size(details.get("size"))
     checksum, checksum_problem = _checksum(details.get("checksum"))
     return ImageDetails(
@@ -152,9 +169,21 @@ def image_details(image_id: str, answer: Answer) -> ImageDetails:
         size_bytes=size_bytes,
         checksum=checksum,
         time_created_ns=time_ns(details.get("time_created")),
-        fields=fields,
+        fields=_kept(text),
         problem=size_problem or checksum_problem,
     )
+
+
+def _kept(text: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The fields that are kept of an image, so that many images with huge ones fit into memory."""
+    kept = []
+    left = FIELDS_CHARACTERS
+    for field in text.items():
+        left -= sum(map(len, field))
+        if left < 0:
+            break
+        kept.append(field)
+    return tuple(kept)
 
 
 def new_image_id(answer: Answer) -> str:
@@ -199,16 +228,27 @@ def _checksum(value: object) -> tuple[str | None, str | None]:
 
 
 def time_ns(value: object) -> int | None:
-    """Nanoseconds since the epoch of an ISO 8601 time, UTC unless it says otherwise; None if it is none."""
+    """Nanoseconds since the epoch, which is UTC unless *value* says otherwise; None if it is no time.
+
+    It may be as in ISO 8601, seconds since the epoch, or as in mail and HTTP (RFC 5322, RFC 9110).
+    """
     if not isinstance(value, str):
         return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
+    moment = _moment(value.strip())
+    if moment is None:
         return None
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     nanoseconds = since // timedelta(microseconds=1) * 1000
     return nanoseconds if nanoseconds >= 0 else None
+
+
+def _moment(text: str) -> datetime | None:
+    if _SECONDS.fullmatch(text):
+        return _EPOCH + timedelta(seconds=float(text))
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(ValueError, OverflowError):
+            return parse(text[:_LONGEST_TIME])
+    return None
 
 
 def _kind(value: object) -> str:

@@ -27,6 +27,10 @@ LONGEST_TEXT: Final = 500
 _LEAK_LENGTH: Final = 12
 """A word that shares this many consecutive characters with the key counts as a part of it."""
 
+_SEARCHED: Final = 8 * LONGEST_TEXT
+"""Characters of a text from outside that are looked at."""
+
+_CUT_WORD: Final = re.compile(r"[^\s\"'{}:,&=<>]*$")
 _WORD: Final = re.compile(r"[^\s\"'{}:,&=<>]+")
 _SIGNATURE: Final = re.compile(r"[0-9a-fA-F]{64,}")
 
@@ -82,8 +86,9 @@ def redactor(credentials: Credentials) -> Callable[[str], str]:
         return "[hidden]" if any(word[i : i + _LEAK_LENGTH] in key for i in starts) else word
 
     def redact(text: str) -> str:
-        # Cut generously before the search, so that a word cannot straddle the final cut unseen.
-        text = text[: 4 * LONGEST_TEXT]
+        # Cut before the search, which takes long, but never within a word: half of one would not be known again.
+        if len(text) > _SEARCHED:
+            text = _CUT_WORD.sub("", text[:_SEARCHED]) or "[hidden]"
         for part in whole:
             text = text.replace(part, "[hidden]")
         text = _SIGNATURE.sub("[hidden]", _WORD.sub(hidden, text))

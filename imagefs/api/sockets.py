@@ -12,6 +12,7 @@ use.
 from __future__ import annotations
 
 import contextlib
+import io
 import queue
 import socket
 import ssl
@@ -36,6 +37,26 @@ class _Budgeted(_SocketBase):
     """The budget, for plain and TLS sockets alike."""
 
     _expires_s: float | None = None
+    _resting = False
+
+    surplus = False
+    """Whether more has arrived than the answers that were read: what comes next is no answer to trust."""
+
+    def makefile(self, mode: str = "r", *args: Any, **options: Any) -> Any:
+        """As any socket's; a binary one for reading, of which http.client has one for each answer, tells of surplus."""
+        if mode != "rb" or args or options:
+            return super().makefile(mode, *args, **options)  # type: ignore[call-overload]
+        return _AnswerReader(super().makefile("rb", buffering=0), self)
+
+    def note_surplus(self, reader: io.BufferedReader) -> None:
+        """See whether *reader*, whose answer ends here, holds more; receives nothing."""
+        self._resting = True
+        try:
+            self.surplus |= bool(reader.peek(1))
+        except OSError:
+            pass  # it would have had to receive
+        finally:
+            self._resting = False
 
     def settimeout(self, value: float | None) -> None:
         """Let all operations from now on share *value* seconds; None lifts the bound."""
@@ -50,6 +71,8 @@ class _Budgeted(_SocketBase):
 
     def _arm(self) -> None:
         """Give the coming operation what is left of the budget."""
+        if self._resting:
+            raise TimeoutError("nothing is awaited")
         if self._expires_s is None:
             return
         left_s = self._expires_s - time.monotonic()
@@ -72,6 +95,19 @@ class _Budgeted(_SocketBase):
     def sendall(self, *args: Any) -> None:
         self._arm()
         super().sendall(*args)
+
+
+class _AnswerReader(io.BufferedReader):
+    """Reads one answer. What it has received beyond that answer's end is lost with it, so it tells its socket."""
+
+    def __init__(self, raw: io.RawIOBase, wire: _Budgeted) -> None:
+        super().__init__(raw)
+        self._wire = wire
+
+    def close(self) -> None:
+        if not self.closed:
+            self._wire.note_surplus(self)
+        super().close()
 
 
 class BudgetSocket(_Budgeted, socket.socket):

@@ -7,6 +7,7 @@ number of threads at once. Used by the client.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -100,6 +101,7 @@ class Transport:
 
         Raises `SetupError` for a proxy of a kind that is not supported, or certificates that cannot be read.
         """
+        _silence()
         self._base_url = base_url
         self.host: str = urlsplit(base_url).hostname or ""
         self._headers = {
@@ -145,6 +147,13 @@ class Transport:
     def close(self) -> None:
         """Close the connections that no one uses."""
         self._adapter.close()
+
+
+def _silence() -> None:
+    """Log nothing of what urllib3 sees: it shows parts of answers, which may repeat what was signed and sent."""
+    for name in tuple(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "urllib3":
+            logging.getLogger(name).disabled = True
 
 
 def proxies_for(url: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Answers to models: what is wrong costs itself, never its neighbours."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -135,6 +136,12 @@ def test_a_checksum_is_lower_case():
         ("2018-12-17T02:23:09+02:00", 1545006189 * 10**9),
         ("1960-01-01T00:00:00", None),
         ("9999-12-31T23:59:59-23:59", 253402387139 * 10**9),
+        ("1545006189", 1545006189 * 10**9),
+        (1545006189, 1545006189 * 10**9),
+        ("1545006189.5", 1545006189 * 10**9 + 500_000_000),
+        ("Mon, 17 Dec 2018 00:23:09 GMT", 1545006189 * 10**9),
+        ("Mon, 17 Dec 2018 02:23:09 +0200", 1545006189 * 10**9),
+        ("9" * 5000, None),
         ("yesterday", None),
         ("", None),
         (5, None),
@@ -142,7 +149,7 @@ def test_a_checksum_is_lower_case():
     ],
 )
 def test_times_are_utc(text, expected):
-    """With or without a fraction; anything else is no time."""
+    """In whatever form the service gives them; anything else is no time."""
     assert details(time_created=text).time_created_ns == expected
 
 
@@ -293,3 +300,43 @@ def test_no_answer_breaks_the_parser(rows, fields):
     image = details_of(fields)
     assert image.size_bytes is None or 0 <= image.size_bytes <= 2**60
     assert all(isinstance(text, str) for _, text in image.fields)
+
+
+def test_an_answer_of_millions_of_values_takes_little_memory():
+    """Parsed, each would take a hundred bytes."""
+    body = b'{"images":[' + b"[]," * 8_000_000 + b"[]]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedAnswer, match="values"):
+            parsing.answer_object(body)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_problems_of_a_listing_are_told_up_to_a_point():
+    """However many rows make no sense, and the good ones are found among them."""
+    found = listing(*[5] * 500, GOOD, *[GOOD] * 500, {**GOOD, "image_id": "2"})
+    assert [image.image_id for image in found.images] == ["1", "2"]
+    assert len(found.problems) == parsing.MOST_PROBLEMS + 1
+    assert "more rows" in found.problems[-1]
+
+
+def test_huge_fields_of_details_are_not_kept():
+    """Those that mean something are, wherever they stand."""
+    found = details_of(
+        {"aaa": "x" * 20_000, **{f"f{n}": "y" * 1000 for n in range(500)}, **DOCUMENTED_DETAILS}
+    )
+    assert sum(len(text) for field in found.fields for text in field) <= parsing.FIELDS_CHARACTERS
+    assert (found.name, found.size_bytes) == ("myimage", 305135616)
+
+
+def test_a_refusal_nested_as_deep_as_can_be_is_a_refusal():
+    """Its text is of no use then."""
+    for depth in range(100, 2000, 50):
+        text = '{"success": "no", "error": ' + "[" * depth + "]" * depth + "}"
+        try:
+            answer = parsing.answer_object(text.encode())
+        except MalformedAnswer:
+            continue
+        assert parsing.refusal_text(answer)
