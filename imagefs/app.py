@@ -30,11 +30,13 @@ from imagefs.fuse.operations import FREE_BYTES, Operations
 from imagefs.fuse.requests import Requests
 from imagefs.fuse.session import MountOptions, Session
 from imagefs.publish import Publisher, PublishSettings
+from imagefs.status import LastErrors, MountFacts, Status, remembering_errors
 from imagefs.store.directory import CacheDirectory
 from imagefs.vfs.attributes import Ownership
 from imagefs.vfs.control import ControlFiles
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files
+from imagefs.vfs.steward import Steward
 from imagefs.vfs.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -83,12 +85,13 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         client, StoredAccount(cache.index, cache.journal, config.account_name), settings=settings
     )
     try:
-        async with trio.open_nursery() as nursery:
-            await account.open()
-            await nursery.start(account.serve)
-            await _first_listing(account)
-            await _serve_tree(config, account, client, cache, ready)
-            nursery.cancel_scope.cancel()
+        with remembering_errors() as errors:
+            async with trio.open_nursery() as nursery:
+                await account.open()
+                await nursery.start(account.serve)
+                await _first_listing(account)
+                await _serve_tree(config, account, client, cache, errors, ready)
+                nursery.cancel_scope.cancel()
     finally:
         client.close()
         _close_cache(cache)
@@ -138,6 +141,7 @@ async def _serve_tree(
     account: Account,
     client: ServiceClient,
     cache: CacheDirectory,
+    errors: LastErrors,
     ready: Callable[[], None],
 ) -> None:
     session = Session(
@@ -164,12 +168,14 @@ async def _serve_tree(
             vanished=lambda draft: tree.draft_vanished(draft),  # noqa: PLW0108  # made below
             publisher=publisher,
         )
+        status = Status(_facts(config), account, library, cache, client.tally, service.traffic, errors)
         tree = Tree(
             account,
             Files(account, library, drafts, controls),
             drafts,
             controls,
             Ownership(config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()),
+            Steward(account, cache, service.disk_threads, status),
             names_ttl_s=AccountSettings().pending_ttl_s,
             wall_ns=time.time_ns,
             forget_name=session.forget_name,
@@ -186,6 +192,18 @@ async def _serve_tree(
             with trio.move_on_after(SHUT_S, shield=True):
                 await library.shut()
             nursery.cancel_scope.cancel()
+
+
+def _facts(config: MountConfig) -> MountFacts:
+    return MountFacts(
+        mountpoint=str(config.mountpoint),
+        account=config.credentials.api_id,
+        api_url=config.api_url,
+        cache_dir=str(config.cache_dir),
+        read_only=config.read_only,
+        no_delete=config.no_delete,
+        began_s=time.time(),
+    )
 
 
 def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> Service:

@@ -34,6 +34,7 @@ from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.threads import Threads
 from imagefs.account.view import View
+from imagefs.account.work import Work, work_of
 from imagefs.account.writeback import IndexWriter
 from imagefs.core.control_lines import FetchRequest
 from imagefs.core.intents import Remark
@@ -187,6 +188,10 @@ class Account:
     def location_of(self, image_id: str) -> str | None:
         """Where an image that was fetched through this account comes from, without credentials and query."""
         return self._changes.location_of(image_id)
+
+    def work(self) -> list[Work]:
+        """What is under way: changes that have not come to their end, and images that are pending."""
+        return work_of(self._journal, self.snapshot or NOTHING_LISTED)
 
     def local_mtime(self, image_id: str) -> int | None:
         """The modification time that a tool has set, in nanoseconds since the epoch."""

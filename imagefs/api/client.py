@@ -23,6 +23,7 @@ from imagefs.api.parsing import Answer, Listing
 from imagefs.api.refusals import NonceRefused
 from imagefs.api.retry import RetryPolicy
 from imagefs.api.signing import signed_form
+from imagefs.api.tally import Tally
 from imagefs.api.transport import Exchange, Transport
 from imagefs.api.verdicts import Verdicts
 from imagefs.core.models import DEFAULT_API_URL, Credentials, ImageDetails
@@ -66,6 +67,7 @@ class ServiceClient:
         self._retry = RetryPolicy(self._limits, self._clock, rng or random.Random())  # noqa: S311  (jitter)
         self._transport = Transport(checked_url(api_url), user_agent, self._limits.idle_connections)
         self._verdicts = Verdicts(self._transport.host, credentials, self._clock)
+        self.tally = Tally(self._clock.time)
 
     def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> Listing:
         """All images of the account and the public ones, or those of *region* alone (``image/list``)."""
@@ -219,7 +221,7 @@ class ServiceClient:
         form = signed_form(self._credentials, path, parameters, int(self._clock.time()))
         failure: ServiceError
         try:
-            return self._transport.post(
+            exchange = self._transport.post(
                 path,
                 form,
                 connect_s=min(self._limits.connect_s, left_s),
@@ -231,6 +233,10 @@ class ServiceClient:
             failure = kind(f"{subject}: {host} cannot be reached: {self._verdicts.redact(reason)}")
         except TRANSPORT_ERRORS as exc:
             failure = lost(f"{subject}: no answer from {host}: {reason_of(exc)}")
+        else:
+            self.tally.note(answered=True)
+            return exchange
+        self.tally.note(answered=False)
         raise failure
 
     def _answer(

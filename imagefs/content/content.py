@@ -54,7 +54,7 @@ class Content:
         self.key = stored.key
         self.size_bytes = stored.size_bytes
         self.total = block_count(stored.size_bytes)
-        self._image_id = image_id
+        self.image_id = image_id
         self._service = service
         self._map = BlockMap(bytes(stored.present))
         self._blocks = Blocks(stored, image_id)
@@ -129,6 +129,11 @@ class Content:
         return not self._readers and not working
 
     @property
+    def is_fetching(self) -> bool:
+        """Whether anything is on its way from the service."""
+        return not self._fetcher.is_idle
+
+    @property
     def proved(self) -> bool:
         """Whether all of the content was found right."""
         return self._proof.found
@@ -162,7 +167,7 @@ class Content:
     def _raise_if_lost(self, waiter: Waiter) -> None:
         """Raise ImageChanged where something that *waiter* waits for can come from nowhere any more."""
         if not self._fetcher.has_source and self._delivery.lacks(waiter, ABSENT):
-            raise ImageChanged(f"Image {self._image_id} is gone from the account.")
+            raise ImageChanged(f"Image {self.image_id} is gone from the account.")
 
     # What is done for them
 
@@ -198,7 +203,7 @@ class Content:
                 self._generations.was_right()
         if self._blocks.differs:
             self._blocks.differs = False
-            text = f"Image {self._image_id} arrived corrupt and was fetched again; start over."
+            text = f"Image {self.image_id} arrived corrupt and was fetched again; start over."
             self._make_stale(self._generations.number - 1, ContentWrong(text))
         self._waiters.wake(self._delivery.is_ready)
         self._proof.go_on()
@@ -233,11 +238,11 @@ class Content:
 
     def _found_wrong(self, md5: str) -> None:
         text = (
-            f"The content of image {self._image_id} has the MD5 {md5}, "
+            f"The content of image {self.image_id} has the MD5 {md5}, "
             f"but its details say {self.key.checksum}."
         )
         error = ContentWrong(text)
-        self._service.note_error(self._image_id, text)
+        self._service.note_error(self.image_id, text)
         self._waiters.progressed()
         self._waiters.last_error = error
         if self._generations.was_wrong_again():

@@ -114,6 +114,7 @@ class Delivery:
 
     def _note(self, reader: Reader, offset: int, end: int) -> None:
         """Bytes go to *reader* now: remember what it got, and read ahead for it."""
+        self._service.traffic.read_bytes += end - offset
         first, stop = offset // BLOCK_BYTES, block_count(end)
         if not self._proof.found:
             self._generations.note_delivered(first, stop)

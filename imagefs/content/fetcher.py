@@ -181,6 +181,7 @@ class Fetcher:
         fresh = count - self._map.count(first, first + count, READY)
         if fresh:  # a stream that started over has to get further than the last one
             self._retries.arrived()
+            self._service.traffic.fetched_bytes += fresh * BLOCK_BYTES
         self._map.replace(first, first + count, ABSENT, READY)
         self._map.replace(first, first + count, COMING, READY)
         sample = transfer.rate_sample(self._service.clock())

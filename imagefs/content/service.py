@@ -9,6 +9,7 @@ import trio
 
 from imagefs.content.link import Link
 from imagefs.content.settings import ContentSettings
+from imagefs.content.traffic import Traffic
 from imagefs.content.transfer import Retriever
 
 
@@ -29,4 +30,5 @@ class Service:
     disk_threads: trio.CapacityLimiter
     hash_threads: trio.CapacityLimiter
     note_error: Callable[[str, str], None]
+    traffic: Traffic = field(default_factory=Traffic)
     settings: ContentSettings = field(default_factory=ContentSettings)

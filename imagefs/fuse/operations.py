@@ -6,7 +6,7 @@ must be quick.
 
 from __future__ import annotations
 
-import errno
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +17,7 @@ from imagefs.fuse.answering import answering, answering_in_directory, answering_
 from imagefs.fuse.requests import Requests
 from imagefs.vfs.attributes import Attributes
 from imagefs.vfs.files import OpenedFile
+from imagefs.vfs.steward import takes_long
 from imagefs.vfs.tree import Tree
 
 MAX_READ_BYTES: Final = 1 << 20
@@ -171,12 +172,25 @@ class Operations(pyfuse3.Operations):
 
     # Extended attributes
 
-    @answering
     async def getxattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
     ) -> bytes:
         """getxattr(2)."""
-        return await self._tree.xattr(inode, name)
+        if takes_long(name):
+            return await self._getxattr_patiently(inode, name, ctx)
+        return await self._getxattr(inode, name, ctx)
+
+    @answering
+    async def _getxattr(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
+    ) -> bytes:
+        return await self._tree.xattr(inode, name, for_owner=_is_owner(ctx))
+
+    @answering_patiently
+    async def _getxattr_patiently(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
+    ) -> bytes:
+        return await self._tree.xattr(inode, name, for_owner=_is_owner(ctx))
 
     @answering
     async def listxattr(
@@ -189,15 +203,15 @@ class Operations(pyfuse3.Operations):
     async def setxattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
-        """setxattr(2): not possible. ENOSYS would be remembered by the kernel for the whole mount."""
-        raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        """setxattr(2). ENOSYS would be remembered by the kernel for the whole mount."""
+        await self._tree.set_xattr(inode, name, by_owner=_is_owner(ctx))
 
     @answering
     async def removexattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
     ) -> None:
-        """removexattr(2): not possible."""
-        raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        """removexattr(2)."""
+        await self._tree.remove_xattr(inode, name, by_owner=_is_owner(ctx))
 
     # Changes
 
@@ -298,6 +312,11 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """mknod(2)."""
         raise self._tree.changes.refusal_of_structure(parent_inode)
+
+
+def _is_owner(ctx: pyfuse3.RequestContext) -> bool:
+    """Whether the caller is who mounted, or root."""
+    return ctx.uid in (0, os.getuid())
 
 
 def _file_info(opened: OpenedFile) -> pyfuse3.FileInfo:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from imagefs.account import Account
-from imagefs.errors import Exists, IsDirectory, NotPermitted, ReadOnly
+from imagefs.errors import Exists, IsDirectory, NotPermitted, NotSupported, ReadOnly
 from imagefs.vfs import xattrs
 from imagefs.vfs.attributes import AttributeRules, Attributes, Ownership
 from imagefs.vfs.changes import Changes
@@ -24,6 +24,7 @@ from imagefs.vfs.metadata import Metadata
 from imagefs.vfs.nodes import Control, Draft, Image, Node, Region, Root
 from imagefs.vfs.notices import Notices
 from imagefs.vfs.resolution import Resolution
+from imagefs.vfs.steward import Steward
 from imagefs.vfs.usage import Usage, usage_of
 
 WRITING: Final = os.O_WRONLY | os.O_RDWR
@@ -32,13 +33,14 @@ WRITING: Final = os.O_WRONLY | os.O_RDWR
 class Tree:
     """One mounted account. Open files are :attr:`files`; what changes its directories is :attr:`changes`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a tree is made of
         self,
         account: Account,
         files: Files,
         drafts: Drafts,
         controls: ControlFiles,
         ownership: Ownership,
+        steward: Steward,
         *,
         names_ttl_s: float,
         wall_ns: Callable[[], int],
@@ -49,6 +51,7 @@ class Tree:
         self.files = files
         self._account = account
         self._drafts = drafts
+        self._steward = steward
         self._resolution = Resolution(account, drafts)
         self._metadata = Metadata(account, files, drafts, controls, self._resolution, rules)
         self._directories = Directories(drafts)
@@ -127,15 +130,28 @@ class Tree:
         """The names of a node's extended attributes."""
         return list(await self._metadata.xattrs(self._resolution.node(inode)))
 
-    async def xattr(self, inode: int, name: bytes) -> bytes:
-        """One extended attribute's value; raises NoAttribute."""
+    async def xattr(self, inode: int, name: bytes, *, for_owner: bool = False) -> bytes:
+        """One extended attribute's value; those that are not listed are *for_owner* alone. Raises NoAttribute."""
         node = self._resolution.node(inode)
         if not name.startswith(xattrs.PREFIX):
             raise xattrs.no_attribute(name)
+        value = await self._steward.get(node, name) if for_owner else None
+        if value is not None:
+            return value
         values = await self._metadata.xattrs(node)
         if name not in values:
             raise xattrs.no_attribute(name)
         return values[name]
+
+    async def set_xattr(self, inode: int, name: bytes, *, by_owner: bool) -> None:
+        """Do what setting an extended attribute stands for; raises NotSupported where that is nothing."""
+        if not by_owner or not await self._steward.set(self._resolution.node(inode), name):
+            raise NotSupported("Extended attributes cannot be set.")
+
+    async def remove_xattr(self, inode: int, name: bytes, *, by_owner: bool) -> None:
+        """Do what removing an extended attribute stands for; raises NotSupported where that is nothing."""
+        if not by_owner or not await self._steward.remove(self._resolution.node(inode), name):
+            raise NotSupported("Extended attributes cannot be removed.")
 
     async def usage(self) -> Usage:
         """What the account's images take. Waits a little for sizes that are not known yet."""

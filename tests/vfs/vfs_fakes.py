@@ -17,6 +17,7 @@ from imagefs.vfs.attributes import Ownership
 from imagefs.vfs.control import ControlFiles
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files
+from imagefs.vfs.steward import Steward
 from imagefs.vfs.tree import Tree
 
 MD5 = "0a5352e3568bc893a9f7b65192caf1e1"
@@ -231,12 +232,66 @@ class MemorySpool:
         self.closed += 1
 
 
+@dataclass(frozen=True)
+class FakeRow:
+    """A row of what is cached."""
+
+    key: ContentKey
+    pinned: bool
+    cached_bytes: int = 5
+    used_ns: int = 7 * 10**9
+    verified: bool = True
+
+
+@dataclass(frozen=True)
+class FakeVerification:
+    """All is well."""
+
+    checked_bytes: int = 5
+    damaged_bytes: int = 0
+
+
+class FakePins:
+    """A list of pins."""
+
+    def __init__(self) -> None:
+        self.kept: list[ContentKey] = []
+
+    def add(self, key: ContentKey) -> None:
+        self.kept.append(key)
+
+    def remove(self, key: ContentKey) -> None:
+        self.kept.remove(key)
+
+    def contents(self) -> list[ContentKey]:
+        return list(self.kept)
+
+
+class FakeCache:
+    """What is cached, by keys alone."""
+
+    def __init__(self) -> None:
+        self.keys: list[ContentKey] = []
+        self.pins = FakePins()
+
+    def cached_contents(self) -> list[FakeRow]:
+        return [FakeRow(key, key in self.pins.kept) for key in self.keys]
+
+    def evict(self, key: ContentKey) -> int:
+        self.keys.remove(key)
+        return 5
+
+    def verify(self, key: ContentKey) -> FakeVerification:
+        return FakeVerification()
+
+
 class Grove:
     """A tree with what it stands on; ``forgotten`` are the names that the kernel was told to forget."""
 
     def __init__(self, *rows: ListedImage, **ownership: Any) -> None:
         self.account = FakeAccount(rows)
         self.library = FakeLibrary()
+        self.cache = FakeCache()
         self.forgotten: list[tuple[int, bytes]] = []
         account = cast(Account, self.account)
         self.controls = ControlFiles(account, lambda: MOUNTED_NS)
@@ -254,6 +309,7 @@ class Grove:
             self.drafts,
             self.controls,
             Ownership(1000, 100, mounted_ns=MOUNTED_NS, **ownership),
+            Steward(account, self.cache, trio.CapacityLimiter(1), lambda: b"{}"),
             names_ttl_s=5.0,
             wall_ns=lambda: MOUNTED_NS,
             forget_name=lambda directory, name: self.forgotten.append((directory, name)),

@@ -1,0 +1,205 @@
+"""What the mount tells and does for its owner beside the tree, by extended attributes that are not listed.
+
+The command line uses them: there is no other way into a running mount. All are of the form ``user.imagefs.NAME``:
+
+===================  ==========  =============================================================
+``status``           root, get   how the mount is doing, as JSON
+``contents.N``       root, get   a page of what is cached, from row N on, as a JSON array
+``evict``            root, set   drop everything from the cache that is neither pinned nor in use
+``evict``            image, set  drop its content from the cache
+``pin``              image       its content is never evicted: set, remove, get
+``verify``           image, get  compare what is cached with its checksums; the result as JSON
+===================  ==========  =============================================================
+
+On trio's thread; the cache is asked in worker threads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+import trio
+
+from imagefs.account import Account
+from imagefs.core.models import ContentKey
+from imagefs.errors import ImageUnusable, InvalidArgument
+from imagefs.vfs.nodes import Image, Node, Root
+from imagefs.vfs.xattrs import PREFIX, no_attribute
+
+STATUS: Final = PREFIX + b"status"
+CONTENTS: Final = PREFIX + b"contents."
+EVICT: Final = PREFIX + b"evict"
+PIN: Final = PREFIX + b"pin"
+VERIFY: Final = PREFIX + b"verify"
+
+PAGE_ROWS: Final = 200
+"""How many contents one attribute tells of: a row takes 300 bytes at most, and an attribute 64 KiB."""
+
+T = TypeVar("T")
+
+
+class CachedContent(Protocol):
+    """A row of what is cached, as :class:`imagefs.store.inventory.CachedContent`."""
+
+    @property
+    def key(self) -> ContentKey:
+        """Whose bytes they are."""
+
+    @property
+    def cached_bytes(self) -> int:
+        """How much of it is cached."""
+
+    @property
+    def used_ns(self) -> int:
+        """When it was last used, in nanoseconds since the epoch."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether its MD5 was found right."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is never evicted."""
+
+
+class Verification(Protocol):
+    """What came of comparing cached blocks with their checksums."""
+
+    @property
+    def checked_bytes(self) -> int:
+        """How much was compared."""
+
+    @property
+    def damaged_bytes(self) -> int:
+        """How much of it was damaged, and is forgotten."""
+
+
+class Pins(Protocol):
+    """What is never evicted; any thread."""
+
+    def add(self, key: ContentKey) -> None:
+        """Keep a content."""
+
+    def remove(self, key: ContentKey) -> None:
+        """Let it go when it is its turn."""
+
+    def contents(self) -> list[ContentKey]:
+        """All that is kept."""
+
+
+class Cache(Protocol):
+    """The part of :class:`imagefs.store.directory.CacheDirectory` that is needed here; any thread.
+
+    Its methods raise :class:`imagefs.errors.StoreError`.
+    """
+
+    @property
+    def pins(self) -> Pins:
+        """What is never evicted."""
+
+    def cached_contents(self) -> Sequence[CachedContent]:
+        """All that is cached."""
+
+    def evict(self, key: ContentKey) -> int:
+        """Drop a content, but for what is in use: how many bytes were freed."""
+
+    def verify(self, key: ContentKey) -> Verification:
+        """Compare what is cached of a content with its checksums."""
+
+
+class Steward:
+    """Answers the attributes. *status* makes the value of ``status``, without waiting for anything."""
+
+    def __init__(
+        self, account: Account, cache: Cache, threads: trio.CapacityLimiter, status: Callable[[], bytes]
+    ) -> None:
+        self._account = account
+        self._cache = cache
+        self._threads = threads
+        self._status = status
+
+    async def get(self, node: Node, name: bytes) -> bytes | None:
+        """The attribute's value; None for one that is not the steward's. Raises NoAttribute."""
+        if isinstance(node, Root):
+            if name == STATUS:
+                return self._status()
+            if name.startswith(CONTENTS):
+                return await self._page(name.removeprefix(CONTENTS))
+        elif isinstance(node, Image):
+            if name == VERIFY:
+                key = await self._key(node)
+                found = await self._in_thread(partial(self._cache.verify, key))
+                return _json({"checked": found.checked_bytes, "damaged": found.damaged_bytes})
+            if name == PIN:
+                if await self._key(node) not in self._cache.pins.contents():
+                    raise no_attribute(name)
+                return b"yes"
+        return None
+
+    async def set(self, node: Node, name: bytes) -> bool:
+        """Do what setting the attribute stands for; False where it stands for nothing."""
+        if isinstance(node, Root) and name == EVICT:
+            await self._in_thread(self._evict_all)
+        elif isinstance(node, Image) and name == EVICT:
+            await self._in_thread(partial(self._cache.evict, await self._key(node)))
+        elif isinstance(node, Image) and name == PIN:
+            await self._in_thread(partial(self._cache.pins.add, await self._key(node)))
+        else:
+            return False
+        return True
+
+    async def remove(self, node: Node, name: bytes) -> bool:
+        """Do what removing the attribute stands for; False where it stands for nothing."""
+        if not isinstance(node, Image) or name != PIN:
+            return False
+        await self._in_thread(partial(self._cache.pins.remove, await self._key(node)))
+        return True
+
+    async def _key(self, image: Image) -> ContentKey:
+        key = (await self._account.details(image.image_id)).content_key
+        if key is None:
+            raise ImageUnusable(f"Image {image.image_id} has no size yet, and nothing of it is cached.")
+        return key
+
+    async def _page(self, start: bytes) -> bytes:
+        if not start.isdigit():
+            raise InvalidArgument("The page of what is cached begins with a number.")
+        rows = await self._in_thread(self._cache.cached_contents)
+        first = int(start)
+        return _json(list(map(content_row, rows[first : first + PAGE_ROWS])))
+
+    def _evict_all(self) -> None:
+        evict_all(self._cache, self._cache.cached_contents())
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+
+
+def takes_long(name: bytes) -> bool:
+    """Whether asking for the attribute *name* may take as long as reading a whole image."""
+    return name == VERIFY
+
+
+def evict_all(cache: Cache, rows: Iterable[CachedContent]) -> int:
+    """Drop all of *rows* that is neither pinned nor in use: how many bytes were freed."""
+    return sum(cache.evict(row.key) for row in rows if not row.pinned)
+
+
+def content_row(row: CachedContent) -> dict[str, object]:
+    """A row of what is cached, for JSON."""
+    return {
+        "checksum": row.key.checksum,
+        "image_id": row.key.image_id,
+        "size": row.key.size_bytes,
+        "cached": row.cached_bytes,
+        "used": row.used_ns // 10**9,
+        "verified": row.verified,
+        "pinned": row.pinned,
+    }
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")

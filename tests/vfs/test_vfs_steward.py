@@ -1,0 +1,106 @@
+"""What the mount tells its owner and does for him, by attributes that nobody lists."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+from vfs_fakes import Grove, play
+
+from imagefs.core.models import ContentKey, ListedImage
+from imagefs.errors import InvalidArgument, NoAttribute, NotSupported
+from imagefs.vfs.steward import CONTENTS, EVICT, PAGE_ROWS, PIN, STATUS, VERIFY
+
+ROW = ListedImage("1", "a.iso", "toronto", "active")
+
+
+def test_only_the_owner_is_told() -> None:
+    """For others they are not there, and for nobody are they listed."""
+
+    async def scene() -> None:
+        grove = Grove(ROW)
+        image = await grove.find(b"toronto", b"a.iso")
+        for inode, name in ((1, STATUS), (1, CONTENTS + b"0"), (image, VERIFY)):
+            assert json.loads(await grove.tree.xattr(inode, name, for_owner=True)) is not None
+            with pytest.raises(NoAttribute):
+                await grove.tree.xattr(inode, name)
+            assert name not in await grove.tree.xattr_names(inode)
+        with pytest.raises(NotSupported):
+            await grove.tree.set_xattr(image, PIN, by_owner=False)
+        assert grove.cache.pins.kept == []
+
+    play(scene)
+
+
+def test_pins() -> None:
+    """Set, seen, removed; of the content, whichever image it is asked of."""
+
+    async def scene() -> None:
+        grove = Grove(ROW)
+        image = await grove.find(b"toronto", b"a.iso")
+        with pytest.raises(NoAttribute):
+            await grove.tree.xattr(image, PIN, for_owner=True)
+        await grove.tree.set_xattr(image, PIN, by_owner=True)
+        assert await grove.tree.xattr(image, PIN, for_owner=True) == b"yes"
+        assert len(grove.cache.pins.kept) == 1
+        await grove.tree.remove_xattr(image, PIN, by_owner=True)
+        assert grove.cache.pins.kept == []
+
+    play(scene)
+
+
+def test_evicting() -> None:
+    """One content, or all that is not pinned."""
+
+    async def scene() -> None:
+        grove = Grove(ROW)
+        image = await grove.find(b"toronto", b"a.iso")
+        await grove.tree.set_xattr(image, PIN, by_owner=True)
+        (own,) = grove.cache.pins.kept
+        other = ContentKey(7, None, "other")
+        grove.cache.keys = [own, other]
+        await grove.tree.set_xattr(1, EVICT, by_owner=True)
+        assert grove.cache.keys == [own]
+        await grove.tree.set_xattr(image, EVICT, by_owner=True)
+        assert grove.cache.keys == []
+
+    play(scene)
+
+
+def test_pages_of_what_is_cached() -> None:
+    """All rows, each once, and an empty page at the end."""
+
+    async def scene() -> None:
+        grove = Grove(ROW)
+        grove.cache.keys = [ContentKey(2**40, "0" * 32, "x" * 64) for _ in range(PAGE_ROWS + 1)]
+        pages = [
+            await grove.tree.xattr(1, CONTENTS + str(start).encode(), for_owner=True)
+            for start in (0, PAGE_ROWS, 2 * PAGE_ROWS)
+        ]
+        assert [len(json.loads(page)) for page in pages] == [PAGE_ROWS, 1, 0]
+        assert max(map(len, pages)) < 64 * 1024
+        for start in (b"", b"-1", b"x"):
+            with pytest.raises(InvalidArgument):
+                await grove.tree.xattr(1, CONTENTS + start, for_owner=True)
+
+    play(scene)
+
+
+def test_what_stands_for_nothing() -> None:
+    """Other attributes can be set by nobody, on no kind of file."""
+
+    async def scene() -> None:
+        grove = Grove(ROW)
+        image, region = await grove.find(b"toronto", b"a.iso"), await grove.find(b"toronto")
+        wrong = [(1, PIN), (image, b"user.x"), (image, STATUS), (region, EVICT), (region, PIN)]
+        for inode, name in wrong:
+            with pytest.raises(NotSupported):
+                await grove.tree.set_xattr(inode, name, by_owner=True)
+            with pytest.raises(NotSupported):
+                await grove.tree.remove_xattr(inode, name, by_owner=True)
+        with pytest.raises(NotSupported):
+            await grove.tree.remove_xattr(image, EVICT, by_owner=True)
+        await trio.lowlevel.checkpoint()
+
+    play(scene)
