@@ -28,6 +28,8 @@ _COMMANDS: Final = {
     ),
     "mount": ("imagefs.cli.mount:mount_command", "Mount the account on a directory."),
     "umount": ("imagefs.cli.umount:umount_command", "Unmount it, and wait until its cache is at rest."),
+    "ls": ("imagefs.cli.ls:ls_command", "List the images of the account, without mounting it."),
+    "status": ("imagefs.cli.status:status_command", "Show how mounts are doing."),
     "config": ("imagefs.cli.config:config_command", "Show what mounts go by."),
     "doctor": (
         "imagefs.cli.doctor:doctor_command",

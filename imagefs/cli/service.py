@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from imagefs.cli.settings import Settings
 from imagefs.core.models import Credentials, ListedImage
@@ -10,6 +13,9 @@ from imagefs.core.models import Credentials, ListedImage
 if TYPE_CHECKING:
     from imagefs.api import ServiceClient
 
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PATIENCE_S: Final = 15.0
 """How long somebody at a terminal waits for a call that changes nothing, its retries included."""
@@ -25,3 +31,35 @@ def client_of(settings: Settings, account: Credentials) -> ServiceClient:
 def listed(client: ServiceClient) -> tuple[ListedImage, ...]:
     """The account's images. Raises ServiceError."""
     return client.list_images(deadline_s=PATIENCE_S).images
+
+
+def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
+    """What *work* makes of each item, as it is done; raises what *work* raises.
+
+    The threads do not outlive the command, whose end does not wait for them.
+    """
+    waiting: SimpleQueue[T] = SimpleQueue()
+    done: SimpleQueue[tuple[T, R | None, BaseException | None]] = SimpleQueue()
+    count = 0
+    for item in items:
+        waiting.put(item)
+        count += 1
+
+    def run() -> None:
+        while True:
+            try:
+                item = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                done.put((item, work(item), None))
+            except BaseException as error:  # for whoever waits
+                done.put((item, None, error))
+
+    for _ in range(min(threads, count)):
+        Thread(target=run, daemon=True).start()
+    for _ in range(count):
+        item, found, error = done.get()
+        if error is not None:
+            raise error
+        yield item, found  # type: ignore[misc]  # there is no error

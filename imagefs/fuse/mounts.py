@@ -46,6 +46,21 @@ def mount_at(path: Path) -> Mount | None:
     return found
 
 
+def own_mounts() -> list[Mount]:
+    """All mounts of imagefs, dead or alive."""
+    return [mount for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE]
+
+
+def own_mount_above(path: Path) -> Mount | None:
+    """The mount of imagefs that *path* is on. Links above it are followed, and nothing below it is touched."""
+    place = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), touches nothing
+    for above in reversed((place, *place.parents)):
+        mount = mount_at(above)
+        if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
+            return mount
+    return None
+
+
 def absolute(path: Path) -> Path:
     """*path* without links and dots, resolving its parent only: a dead mount cannot be resolved itself."""
     path = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), never follows the last component

@@ -1,0 +1,119 @@
+"""Asking a mount without ever hanging with it: what touches the tree is :mod:`imagefs.probe`, in its own process."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from imagefs.errors import SetupError
+from imagefs.fuse.mounts import own_mount_above, own_mounts
+
+STATUS_S: Final = 5.0
+"""How long a mount may take to tell how it is doing, which it does without waiting for anything."""
+
+CHANGE_S: Final = 60.0
+"""How long a change may take: the mount answers within half of that."""
+
+Found = dict[str, Any]
+
+
+class NoAnswer(SetupError):
+    """The mount did not answer in time."""
+
+
+def ask(action: str, *operands: str | Path, within_s: float) -> list[Found]:
+    """What the probe finds, a row for each path. Raises NoAnswer."""
+    with _probe(action, *operands) as probe:
+        try:
+            out, _ = probe.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            raise NoAnswer(f"{operands[-1]}: the mount does not answer.") from None
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def ask_one(action: str, *operands: str | Path, within_s: float) -> Found:
+    """The only row. Raises NoAnswer; SetupError with the errno's text where it failed."""
+    rows = ask(action, *operands, within_s=within_s)
+    if not rows:
+        raise NoAnswer(f"{operands[-1]}: the mount could not be asked.")
+    if "errno" in rows[0]:
+        raise SetupError(f"{operands[-1]}: {reason_of(rows[0]['errno'])}.")
+    return rows[0]
+
+
+def reason_of(number: int) -> str:
+    """What an errno of a mount means."""
+    own = {
+        errno.ENOTCONN: "the mount has died; mount it again, which clears it",
+        errno.EACCES: "the mount is not yours",
+        errno.ENODATA: "the mount does not tell that",
+        errno.EROFS: "the mount is read-only",
+    }
+    return own.get(number) or os.strerror(number)
+
+
+@contextmanager
+def following(action: str, *operands: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The probe at work, whose standard output is to be read line by line; it ends with the context."""
+    with _probe(action, *operands) as probe:
+        yield probe
+
+
+@contextmanager
+def _probe(action: str, *operands: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    # In a session of its own: Ctrl-C is for the command, which then ends the probe.
+    probe = subprocess.Popen(  # noqa: S603  # no shell
+        [sys.executable, "-P", "-m", "imagefs.probe", action, *map(str, operands)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield probe
+    finally:
+        probe.kill()  # and not waited for: the kernel may not let it go
+        if probe.stdout is not None:
+            probe.stdout.close()
+        try:
+            probe.wait(1.0)
+        except subprocess.TimeoutExpired:
+            probe.returncode = -9  # left behind
+
+
+def status_of(mountpoint: Path) -> Found:
+    """How the mount is doing. Raises SetupError, with NoAnswer where it hangs."""
+    row = ask_one("get", "user.imagefs.status", mountpoint, within_s=STATUS_S)
+    status: Found = json.loads(row["value"])
+    return status
+
+
+def mountpoint_of(path: Path) -> Path:
+    """The mount point that *path* is below. Raises SetupError where that is none of imagefs."""
+    mount = own_mount_above(path)
+    if mount is None:
+        raise SetupError(f"{path} is not on a mount of imagefs.")
+    return Path(os.fsdecode(mount.mountpoint))
+
+
+def live_mount(api_id: str, api_url: str) -> tuple[Path, Found] | None:
+    """A mount of the account that answers, with its status; one that may write before one that may not."""
+    found: tuple[Path, Found] | None = None
+    for mount in own_mounts():
+        if mount.source != f"imagefs:{api_id}".encode():
+            continue
+        path = Path(os.fsdecode(mount.mountpoint))
+        try:
+            status = status_of(path)
+        except SetupError:
+            continue
+        if status["api_url"] == api_url and (found is None or found[1]["read_only"]):
+            found = path, status
+    return found

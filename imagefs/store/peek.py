@@ -1,0 +1,50 @@
+"""A look at a cache directory from outside, which takes no lock, writes nothing, and does not mind a mount at work.
+
+Used by commands that show what is cached. What cannot be read is simply not known.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from imagefs.core.models import ContentKey, ImageDetails
+from imagefs.store.layout import content_name, content_path
+from imagefs.store.saved_json import load_details
+from imagefs.store.schema import seal_of
+
+SECTOR_BYTES: Final = 512
+"""The unit of st_blocks (inode(7))."""
+
+
+def peek_cached_bytes(path: Path, key: ContentKey) -> int:
+    """About how much of the content of *key* is in the cache directory *path*: what its sparse file takes."""
+    try:
+        folder, name = content_path(content_name(key))
+        status = (path / "content" / folder / name).lstat()
+    except (OSError, ValueError):
+        return 0
+    return min(key.size_bytes, status.st_blocks * SECTOR_BYTES)
+
+
+def peek_details(path: Path, account: str) -> dict[str, ImageDetails]:
+    """What the index in *path* knew of the account's images when it was last brought to rest, by image id.
+
+    A mount at work has the index for itself and may be writing it. So it is read as a file that does not change
+    (``immutable``, sqlite.org/uri.html), and only rows whose seals are right are taken.
+    """
+    found: dict[str, ImageDetails] = {}
+    query = "SELECT account, image_id, fields, seal FROM details WHERE account = ?"
+    try:
+        uri = f"file:{quote(str(path / 'index'))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            for *columns, seal in connection.execute(query, (account.encode(),)):
+                if seal == seal_of("details", *columns):
+                    details = load_details(columns[2])
+                    found[details.image_id] = details
+    except (sqlite3.Error, UnicodeError):
+        return found
+    return found
