@@ -24,6 +24,10 @@ cache_size = 1073741824
 read_only = true
 no_delete = true
 allow_other = true
+publish = "https://me.example:8443/"
+publish_listen = "0.0.0.0:8443"
+publish_cert = "~/cert.pem"
+publish_key = "~/key.pem"
 uid = 1
 gid = 2
 umask = "027"
@@ -71,6 +75,8 @@ def test_every_option_can_be_in_the_file(capsys: pytest.CaptureFixture[str], fil
     assert {key: value for key, (value, _, _) in rows.items()} == {
         "api_url": "https://api.example/", "credentials": str(home / "key.toml"), "cache_dir": "/var/cache/images",
         "cache_size": "1G", "read_only": True, "no_delete": True, "allow_other": True, "uid": 1, "gid": 2,
+        "publish": "https://me.example:8443/", "publish_listen": "0.0.0.0:8443",
+        "publish_cert": str(home / "cert.pem"), "publish_key": str(home / "key.pem"),
         "umask": "027", "log_file": str(home / "log"), "log_level": "debug",
     }  # fmt: skip
 
