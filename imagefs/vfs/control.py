@@ -65,7 +65,7 @@ class ControlFiles:
 
     def text(self, region: str) -> bytes:
         """What reading shows: comments only, so that writing it back does nothing."""
-        lines = [USAGE.format(region=region)]
+        lines = [USAGE.format(region=_printable(region))]
         requests = self._recent.get(region, ())
         if requests:
             lines.append("# time                 id        state    name  (source)  error\n")
@@ -78,7 +78,7 @@ class ControlFiles:
         fields = [
             time,
             f"{image_id:9}",
-            f"{self._state(request):8}",
+            f"{_printable(self._state(request)):8}",
             _printable(request.name),
             f"({_printable(request.url)})",
         ]

@@ -149,6 +149,27 @@ def test_writing_back_what_was_read_does_nothing() -> None:
     play(scene)
 
 
+def test_no_text_of_the_service_becomes_a_line() -> None:
+    """Neither a region's name nor a state brings in a line that would be carried out when it is written back."""
+
+    async def scene() -> None:
+        region = "a\nhttps://example.org/evil.iso\x1b[2J"
+        grove = Grove(image("1", "a", region))
+        handle = ControlHandle(region, b"")
+        await grove.controls.write(handle, URL.encode() + b"\n")
+        grove.account.list_anew(image("f1", "a.iso", region, status="b\nhttps://example.org/worse.iso\x1b"))
+        shown = grove.controls.text(region).decode()
+        assert "evil" in shown
+        assert "worse" in shown
+        assert all(line.startswith("#") for line in shown.splitlines())
+        assert "\x1b" not in shown
+        made = len(grove.account.calls)
+        await grove.controls.write(handle, shown.encode())
+        assert len(grove.account.calls) == made
+
+    play(scene)
+
+
 def test_fsync_waits_for_what_was_written_through_the_handle() -> None:
     """And says so where it failed; other handles wait for nothing."""
 
