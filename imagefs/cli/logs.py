@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import platformdirs
 
@@ -23,14 +23,23 @@ def default_file() -> Path:
 
 
 class OneLine(logging.Formatter):
-    """Escapes control characters: names and texts from the service must not reach a terminal as they are."""
+    """Escapes control characters: names and texts from the service must not reach a terminal as they are.
+
+    A record is one line. The lines of a traceback below it are indented, so that no message of an error passes for a
+    record.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback below it where there is one."""
-        text = super().format(record)
-        if record.exc_info is None:
-            text = text.replace("\n", "\\n")
-        return printable(text)
+        return printable(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+        """The record without its traceback."""
+        return super().formatMessage(record).replace("\n", "\\n")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's own name
+        """The traceback."""
+        return super().formatException(ei).replace("\n", "\n  ")
 
 
 _FOR_PEOPLE: Final = OneLine("%(asctime)s %(levelname)-7s %(message)s")
@@ -92,4 +101,7 @@ def _start(handler: logging.Handler, level: str, formatter: logging.Formatter) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # What these libraries warn of, they quote from answers, which may repeat a signature or the key.
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("requests").setLevel(logging.CRITICAL + 1)
     logging.getLogger("imagefs").setLevel(level.upper())

@@ -90,16 +90,18 @@ def test_the_log_is_private_and_of_one_line_a_message(tmp_path: Path) -> None:
     with logging_left_as_it_was():
         logs.to_file(path, "debug")
         logging.getLogger("imagefs.x").debug("name %s", "a\nb\x1b[31m\u2028\x9b\ud800")
-        logging.getLogger("urllib3").info("not ours")
+        logging.getLogger("urllib3.connectionpool").error("quoted from an answer")
         try:
-            raise ValueError("boo")
+            raise ValueError("boo\n2026-01-01 00:00:00,000 ERROR   forged")
         except ValueError:
-            logging.getLogger("imagefs.x").exception("a bug")
+            logging.getLogger("imagefs.x").exception("a bug\nin two lines")
     assert path.stat().st_mode & 0o077 == 0
     lines = path.read_text().splitlines()
     assert lines[0].endswith(r"name a\nb\x1b[31m\x2028\x9b\xd800")
-    assert lines[1].endswith("ERROR   a bug")
-    assert lines[-1] == "ValueError: boo"
+    assert lines[1].endswith(r"ERROR   a bug\nin two lines")
+    assert lines[2].startswith("Traceback ")
+    assert lines[-2] == "  ValueError: boo"
+    assert all(line.startswith("  ") for line in lines[3:])
 
 
 def test_the_log_goes_on_in_a_new_file_after_a_rotation(tmp_path: Path) -> None:
