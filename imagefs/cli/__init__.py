@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from imagefs import __version__
+from imagefs.cli.privacy import keep_memory_private
 from imagefs.cli.terminal import printable
 from imagefs.errors import ImagefsError
 
@@ -71,6 +72,7 @@ class _Lazy(click.Group):
 @click.version_option(__version__, prog_name="imagefs")
 def commands() -> None:
     """Mount the disk images of a LunaNode account as files."""
+    keep_memory_private()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
