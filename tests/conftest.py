@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
+from hypothesis import settings
 
 from imagefs.cli.mount_options import MOUNT_OPTIONS
 
@@ -52,7 +53,9 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known."""
+    """Make the markers known; how long an example of hypothesis takes is the machine's matter."""
+    settings.register_profile("patient", settings.default, deadline=None)
+    settings.load_profile("patient")
     for marker, (reason, _) in IMPOSSIBLE.items():
         config.addinivalue_line("markers", f"{marker}: skipped where {reason}")
 
