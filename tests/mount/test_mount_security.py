@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 
 import pytest
-from mount_programs import attempt, run, text
+from mount_programs import attempt, environment_of, eventually, refusal, run, text
 
 from imagefs.emulator import Emulator, Fault
 
@@ -90,10 +91,68 @@ def test_a_service_that_echoes_the_key_is_not_repeated(service, mount):
     assert not _tells(shown.encode() + mounted.log_file.read_bytes())
 
 
+def test_a_mount_in_the_foreground_does_not_tell_the_key(service, prepare):
+    """What it says on standard error is the log, at its most verbose."""
+    service.add_image("a", "toronto", b"abc")
+    service.faults.add(Fault("refused", action="retrieve", value=f"bad key {CANARY}", times=None))
+    mounted = prepare()
+    words = mounted.foreground_command
+    at = words.index("--log-file")
+    with subprocess.Popen(
+        [*words[:at], *words[at + 2 :]], stderr=subprocess.PIPE, env=environment_of(mounted.person)
+    ) as process:
+        eventually(lambda: mounted.is_mounted and (mounted / "toronto/a").exists())
+        attempt("cat", mounted / "toronto/a")
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert b"bad key" in said
+    assert not _tells(said)
+
+
+@pytest.mark.root
+def test_nobody_but_root_looks_into_the_process(service, prepare, ordinary):
+    """Not even who mounts, with the key in the environment: neither into its environment nor into its memory."""
+    mounted = prepare(person=ordinary)
+    words = mounted.foreground_command[len(ordinary.prefix) : -1]
+    at = words.index("--credentials")
+    environment = environment_of(
+        ordinary,
+        HOME=str(mounted.path.parent),
+        LUNANODE_API_ID=service.api_id,
+        LUNANODE_API_KEY=service.api_key,
+    )
+    done = attempt(*words[:at], *words[at + 2 :], person=ordinary, environment=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    pid = mounted.pid
+    for name in ("environ", "mem", "maps"):
+        assert "Permission denied" in refusal("head", "-c", "1", f"/proc/{pid}/{name}", person=ordinary)
+    assert not _tells(run("cat", f"/proc/{pid}/cmdline", person=ordinary))
+    mounted.umount()
+
+
+def test_no_text_of_the_service_becomes_a_line_of_the_control_file(service, mount):
+    """A region's name and a state with newlines: what is read from ``.fetch`` is all comments still."""
+    service.add_image("a", "evil\nhttps://example.org/evil.iso", b"abc")
+    mounted = mount()
+    mounted.may_log(".")
+    run("bash", "-c", f"echo https://127.0.0.1:1/b.iso > {mounted / 'toronto/.fetch'}")
+    [fetched] = [image for image in service.images() if image.name == "b.iso"]
+    service.set_status(fetched.image_id, "odd\nhttps://example.org/odd.iso\x1b[2J")
+    mounted.remount()
+    for region in (path for path in mounted.path.iterdir() if path.is_dir()):
+        shown = (region / ".fetch").read_bytes()
+        assert b"\x1b" not in shown
+        assert all(line.startswith(b"#") for line in shown.splitlines())
+    attempt("cp", "-r", f"{mounted.path}/evil%0Ahttps:%2F%2Fexample.org%2Fevil.iso/.", mounted / "montreal")
+    assert service.ledger.count("fetch") == 1
+    assert b"\nhttps" not in mounted.log_file.read_bytes()
+
+
 def test_a_crash_does_not_leave_the_key(service, mount):
     """A process that ends on a signal writes no core with the key."""
     mounted = mount()
     limit = text("sh", "-c", f"grep 'Max core file size' /proc/{mounted.pid}/limits")
+    assert limit.split()[4:6] == ["0", "0"]
     mounted.send(signal.SIGABRT)
     assert mounted.ended()
     assert not [path for path in mounted.path.parent.iterdir() if path.name.startswith("core")], limit

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from mount_programs import attempt, refusal, run, text
+from mount_programs import attempt, environment_of, refusal, run, text
 
 MIB = 1 << 20
 
@@ -97,6 +97,50 @@ def test_others_can_read_with_allow_other(service, mount, ordinary):
     assert "Permission denied" in refusal("cat", mounted / "toronto/pending", person=ordinary)
     mounted.remount("--umask", "007")
     assert "Permission denied" in refusal("cat", mounted / "toronto/a", person=ordinary)
+
+
+@pytest.mark.root
+def test_others_cannot_change_what_they_may_read(service, mount, ordinary):
+    """With --allow-other the kernel holds others to the file modes, before imagefs is asked."""
+    service.add_image("a", "toronto", b"abc")
+    mounted = mount("--allow-other")
+    for command in (
+        ("rm", "-f", mounted / "toronto/a"),
+        ("mv", mounted / "toronto/a", mounted / "montreal/a"),
+        ("cp", mounted / "toronto/a", mounted / "montreal/a"),
+        ("sh", "-c", f"echo https://example.org/b.iso > {mounted / 'toronto/.fetch'}"),
+    ):
+        assert "Permission denied" in refusal(*command, person=ordinary)
+    assert {call.action for call in service.ledger.calls} <= {"list", "details"}
+    assert [image.name for image in service.images()] == ["a"]
+
+
+@pytest.mark.root
+def test_an_ordinary_users_mount_is_open_to_all_with_the_administrators_leave(
+    service, prepare, ordinary, workspace
+):
+    """With user_allow_other and --allow-other, root and a third user read it by its modes, and cannot change it."""
+    service.add_image("a", "toronto", b"abc")
+    mounted = prepare("--allow-other", person=ordinary)
+    configuration = workspace / "fuse.conf"
+    configuration.write_text("user_allow_other\n")
+    script = """
+        mount --bind "$1" /etc/fuse.conf; mountpoint=$2; shift 2
+        "$@" >&2 || exit 99
+        cat "$mountpoint/toronto/a" && echo
+        third="setpriv --reuid=12345 --regid=12345 --clear-groups"
+        $third cat "$mountpoint/toronto/a" && echo
+        $third rm -f "$mountpoint/toronto/a" 2>&1 | grep -o "Permission denied"
+        fusermount3 -u "$mountpoint"
+    """
+    done = attempt(
+        *("unshare", "--mount", "bash", "-c", script, "bash", configuration, mounted.path),
+        *mounted.foreground_command[:-1],
+        environment=environment_of(ordinary, HOME=str(mounted.path.parent)),
+    )
+    run("flock", mounted.cache_dir / "lock", "true")  # it has ended, too
+    assert done.stdout.decode().splitlines() == ["abc", "abc", "Permission denied"], done.stderr
+    assert service.ledger.count("delete") == 0
 
 
 def test_allow_other_needs_the_administrators_leave(service, prepare, ordinary):
