@@ -12,7 +12,9 @@ import sys
 import click
 
 from benchmarks.machine import BenchError
-from crashes import losses
+from crashes import flips, kills, losses
+from crashes.flips import Flips
+from crashes.kills import Kills
 from crashes.losses import Losses, RecordingFailed
 from crashes.progress import table
 from crashes.strace_log import NotUnderstood
@@ -38,7 +40,26 @@ def losses_command(count: int, seed: int, mount_every: int) -> int:
     return _told(losses.campaign(count, seed, mount_every))
 
 
-def _told(found: Losses) -> int:
+@crash.command("flips")
+@click.option("--count", type=click.IntRange(1), default=500, show_default=True, help="How many.")
+@_seed
+@click.option(
+    "--mount-every", type=click.IntRange(0), default=20, show_default=True, help="Mount every Nth; 0: none."
+)
+def flips_command(count: int, seed: int, mount_every: int) -> int:
+    """Flip bits in cached content, index, journal and their logs."""
+    return _told(flips.campaign(count, seed, mount_every))
+
+
+@crash.command("kills")
+@click.option("--count", type=click.IntRange(1), default=300, show_default=True, help="How many.")
+@_seed
+def kills_command(count: int, seed: int) -> int:
+    """Kill a mount at any moment and at any system call, whatever it is at, and mount again."""
+    return _told(kills.campaign(count, seed))
+
+
+def _told(found: Losses | Flips | Kills) -> int:
     print(table(found.rows()))
     for sentence in found.broken[:MOST_SHOWN]:
         print(f"BROKEN: {sentence}")
