@@ -5,6 +5,7 @@
     ImagefsError
     ├── ServiceError                 a call to the service did not succeed
     │   ├── Unreachable              no answer: DNS, refused, reset, timed out
+    │   │   ├── NoConnection         refused, no such host, no way there: known at once
     │   │   ├── TlsFailure           the certificate or handshake was refused; never retried
     │   │   └── AnswerLost           a change was sent, and nobody knows whether it was carried out
     │   ├── OutOfResources           this machine has no thread, memory or descriptor left for the call
@@ -56,6 +57,10 @@ class ServiceError(ImagefsError):
 
 class Unreachable(ServiceError):
     """No answer: DNS, refused, reset or timed out."""
+
+
+class NoConnection(Unreachable):
+    """The connection was refused, or there is no such host or no way there: nothing was sent."""
 
 
 class TlsFailure(Unreachable):

@@ -90,9 +90,12 @@ class ListingCache:
     async def _fetch(self) -> Snapshot:
         old = self.snapshot or NOTHING_LISTED
         asked_ns = self._around.wall_ns()
+        no_connection_s = self._settings.first_connection_s if self.snapshot is None else None
 
         def list_all() -> Snapshot:
-            answer = self._client.list_images(deadline_s=self._settings.call_deadline_s)
+            answer = self._client.list_images(
+                deadline_s=self._settings.call_deadline_s, no_connection_s=no_connection_s
+            )
             return old.successor(answer.images, asked_ns, answer.problems)
 
         asked_at = self._asked_at = self._around.clock()

@@ -36,8 +36,14 @@ class Listing(Protocol):
 class ListingClient(Protocol):
     """The calls that change nothing. Both raise :class:`imagefs.errors.ServiceError`."""
 
-    def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> Listing:
-        """All images, or those of one region."""
+    def list_images(
+        self,
+        region: str | None = None,
+        *,
+        deadline_s: float | None = None,
+        no_connection_s: float | None = None,
+    ) -> Listing:
+        """All images, or those of one region; given up after *no_connection_s* without any connection."""
 
     def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
         """One image's details."""

@@ -21,6 +21,9 @@ class AccountSettings:
     call_deadline_s: float = 30.0
     """The time that one call may take, its retries included."""
 
+    first_connection_s: float = 3.0
+    """How long the first listing of all waits for a service to which there is no connection."""
+
     suspect_deadline_s: float = 10.0
     """The same for details after a call has failed, until one succeeds."""
 

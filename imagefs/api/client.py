@@ -69,10 +69,19 @@ class ServiceClient:
         self._verdicts = Verdicts(self._transport.host, credentials, self._clock)
         self.tally = Tally(self._clock.time)
 
-    def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> Listing:
-        """All images of the account and the public ones, or those of *region* alone (``image/list``)."""
+    def list_images(
+        self,
+        region: str | None = None,
+        *,
+        deadline_s: float | None = None,
+        no_connection_s: float | None = None,
+    ) -> Listing:
+        """All images of the account and the public ones, or those of *region* alone (``image/list``).
+
+        Where no connection comes about at all, that is tried for *no_connection_s* only.
+        """
         parameters = {} if region is None else {"region": region}
-        return parsing.listing(self._read("list", parameters, deadline_s))
+        return parsing.listing(self._read("list", parameters, deadline_s, no_connection_s))
 
     def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
         """What the service knows about an image (``image/details``)."""
@@ -152,14 +161,21 @@ class ServiceClient:
         """Close the idle connections. Bodies that are still open go on."""
         self._transport.close()
 
-    def _read(self, action: str, parameters: Mapping[str, str], deadline_s: float | None) -> Answer:
+    def _read(
+        self,
+        action: str,
+        parameters: Mapping[str, str],
+        deadline_s: float | None,
+        no_connection_s: float | None = None,
+    ) -> Answer:
         """The answer to a call that changes nothing, tried again within its deadline."""
 
         def attempt(left_s: float) -> Answer:
             exchange = self._post(action, parameters, min(left_s, self._limits.attempt_s))
             return self._answer(action, parameters, exchange)
 
-        return self._run(attempt, self._limits.read_deadline_s if deadline_s is None else deadline_s)
+        deadline_s = self._limits.read_deadline_s if deadline_s is None else deadline_s
+        return self._run(attempt, deadline_s, no_connection_s)
 
     def _change(self, action: str, parameters: Mapping[str, str], deadline_s: float | None) -> Answer:
         """The answer to a change, which is sent again only where it was certainly not carried out."""
@@ -187,7 +203,9 @@ class ServiceClient:
 
         return self._run(attempt, self._limits.change_deadline_s if deadline_s is None else deadline_s)
 
-    def _run(self, attempt: Callable[[float], T], deadline_s: float) -> T:
+    def _run(
+        self, attempt: Callable[[float], T], deadline_s: float, no_connection_s: float | None = None
+    ) -> T:
         """Run *attempt* under the retry policy; a refused nonce is replaced by the next second's, once."""
 
         def past_nonce_refusal(left_s: float) -> T:
@@ -198,7 +216,7 @@ class ServiceClient:
             self._clock.sleep(wait_s)
             return attempt(left_s - wait_s)
 
-        return self._retry.run(past_nonce_refusal, deadline_s)
+        return self._retry.run(past_nonce_refusal, deadline_s, no_connection_s)
 
     def _post(
         self,

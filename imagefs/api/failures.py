@@ -5,7 +5,9 @@ Used by the client and by content bodies.
 
 from __future__ import annotations
 
+import errno
 import http.client
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Final
@@ -14,7 +16,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from imagefs.api.connections import ConnectError
-from imagefs.errors import TlsFailure, Unreachable
+from imagefs.errors import NoConnection, OutOfResources, ServiceError, TlsFailure, Unreachable
 
 TRANSPORT_ERRORS: Final = (
     requests.RequestException,
@@ -26,13 +28,25 @@ TRANSPORT_ERRORS: Final = (
 """All that an exchange over a connection can raise, whichever layer it comes from."""
 
 
-def connect_failure(failure: ConnectError) -> tuple[type[Unreachable], str]:
+_NO_WAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+_NOTHING_LEFT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+def connect_failure(failure: ConnectError) -> tuple[type[ServiceError], str]:
     """The class of error for a connection that did not come about, and the reason."""
     cause = failure.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return TlsFailure, f"its certificate is not trusted: {cause.verify_message or 'it is not valid'}"
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return TlsFailure, f"TLS failed: {(cause.reason or 'no reason given').replace('_', ' ').lower()}"
+    if isinstance(cause, RuntimeError | MemoryError):
+        return OutOfResources, "this machine has no thread or memory left"
+    if isinstance(cause, OSError) and cause.errno in _NOTHING_LEFT:
+        return OutOfResources, reason_of(cause)
+    if isinstance(cause, ConnectionRefusedError | socket.gaierror) or (
+        isinstance(cause, OSError) and cause.errno in _NO_WAY
+    ):
+        return NoConnection, reason_of(cause)
     return Unreachable, reason_of(cause)
 
 

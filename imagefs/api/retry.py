@@ -13,7 +13,7 @@ import tenacity
 
 from imagefs.api.clock import Clock
 from imagefs.api.limits import Limits
-from imagefs.errors import Overloaded, ServiceError, TlsFailure, Unreachable
+from imagefs.errors import NoConnection, OutOfResources, Overloaded, ServiceError, TlsFailure, Unreachable
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether trying again may help and cannot do harm: never where a change may have been carried out."""
     if isinstance(error, TlsFailure) or (isinstance(error, ServiceError) and error.maybe_done):
         return False
-    return isinstance(error, Unreachable | Overloaded)
+    return isinstance(error, Unreachable | OutOfResources | Overloaded)
 
 
 class RetryPolicy:
@@ -33,13 +33,27 @@ class RetryPolicy:
         self._clock = clock
         self._rng = rng
 
-    def run(self, attempt: Callable[[float], T], deadline_s: float) -> T:
-        """What *attempt* returns; it is given the seconds that are left. Raises its last error."""
-        ends_s = self._clock.monotonic() + deadline_s
+    def run(
+        self, attempt: Callable[[float], T], deadline_s: float, no_connection_s: float | None = None
+    ) -> T:
+        """What *attempt* returns; it is given the seconds that are left. Raises its last error.
+
+        Where there is no connection at all, it is tried for *no_connection_s* only.
+        """
+        began_s = self._clock.monotonic()
+        ends_s = began_s + deadline_s
+
+        def is_over(state: tenacity.RetryCallState) -> bool:
+            resumes_s = self._clock.monotonic() + state.upcoming_sleep
+            error = state.outcome.exception() if state.outcome else None
+            if no_connection_s is not None and isinstance(error, NoConnection):
+                return resumes_s >= began_s + no_connection_s
+            return resumes_s >= ends_s
+
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_transient),
             wait=self._wait_s,
-            stop=lambda state: self._clock.monotonic() + state.upcoming_sleep >= ends_s,
+            stop=is_over,
             sleep=self._clock.sleep,
             reraise=True,
         )

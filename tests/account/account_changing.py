@@ -60,7 +60,13 @@ class ChangingService(FakeService):
         """(region, name) of all images."""
         return sorted((row.region, row.name) for row in self.rows)
 
-    def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> FakeListing:
+    def list_images(
+        self,
+        region: str | None = None,
+        *,
+        deadline_s: float | None = None,
+        no_connection_s: float | None = None,
+    ) -> FakeListing:
         self.settle()
         super().list_images(region)
         now = trio.current_time()

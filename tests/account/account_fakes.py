@@ -61,7 +61,13 @@ class FakeService:
     asked: list[str] = field(default_factory=list)
     deadlines_s: list[float | None] = field(default_factory=list)
 
-    def list_images(self, region: str | None = None, *, deadline_s: float | None = None) -> FakeListing:
+    def list_images(
+        self,
+        region: str | None = None,
+        *,
+        deadline_s: float | None = None,
+        no_connection_s: float | None = None,
+    ) -> FakeListing:
         assert region is None
         self.listings += 1
         if self.listing_failure is not None:

@@ -271,6 +271,21 @@ def test_fifty_thousand_images_are_listed(peer, client):
     assert len(client.list_images().images) == 50_000
 
 
+def test_without_any_connection_a_listing_can_be_given_up_early(client, peer, clock):
+    """Where nobody listens, but not where the service is just slow to answer."""
+    peer.script(answers(b"", 503), answers(b"", 503), answers(b"", 503), answers(b"", 503), answers(LISTED))
+    assert client.list_images(no_connection_s=1).images
+    peer.close()
+    client.close()
+    began_s = clock.monotonic()
+    with pytest.raises(errors.NoConnection, match="refused"):
+        client.list_images(no_connection_s=3)
+    assert 1 <= clock.monotonic() - began_s <= 3
+    with pytest.raises(errors.NoConnection, match="refused"):
+        client.list_images(deadline_s=30)
+    assert clock.monotonic() - began_s >= 20
+
+
 SECRETS = (KEY, KEY[:64], KEY[64:], KEY[:20], KEY[70:90])
 
 
