@@ -19,6 +19,7 @@ import trio
 from imagefs.account.backoff import growing_pauses
 from imagefs.account.changes import Changes
 from imagefs.account.details import DetailsCache
+from imagefs.account.errands import Errands
 from imagefs.account.finishing import Finisher
 from imagefs.account.journal import Journal
 from imagefs.account.listing import ListingCache
@@ -76,15 +77,18 @@ class Account:
         self._details = DetailsCache(
             client, self._outage, self._writer, around, self._listed, self._on_details_changed
         )
+        errands = Errands(around)
         self._prefetch = Prefetch(
-            self._details, self._outage, around, lambda: self.snapshot or NOTHING_LISTED
+            self._details, self._outage, errands, around, lambda: self.snapshot or NOTHING_LISTED
         )
         images, service = KeyedLocks(), Service(client, self._listing, around)
         self._journal = Journal(index, around, self._on_journal)
         self._view = View(self._listing, self._journal, around, self._on_view)
         finisher = Finisher(service, self._details, self._journal, self._view, around)
         self._work = PendingWork(service, finisher, self._journal, self._view, images, around)
-        self._changes = Changes(service, self._journal, self._view, self._details, self._work, images, around)
+        self._changes = Changes(
+            service, self._journal, self._view, self._details, self._work, errands, images, around
+        )
         self._mtimes_ns: dict[str, int] = {}
         self._listing_subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._details_subscribers: list[Callable[[ImageDetails, ImageDetails], None]] = []

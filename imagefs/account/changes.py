@@ -64,6 +64,7 @@ class Changes:
         view: View,
         details: DetailsCache,
         work: PendingWork,
+        errands: Errands,
         images: KeyedLocks,
         around: Surroundings,
     ) -> None:
@@ -74,7 +75,7 @@ class Changes:
         self._work = work
         self._images = images
         self._around = around
-        self._errands = Errands(around)
+        self._errands = errands
         self._repeater = Repeater(service, around)
         self._creator = Creator(service, journal, images, around)
 

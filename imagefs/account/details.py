@@ -104,7 +104,8 @@ class DetailsCache:
     def reconcile(self, old: Snapshot, new: Snapshot) -> None:
         """Take over what a newer listing says of images whose details are known."""
         for image in new.images:
-            if old.by_id.get(image.image_id) == image:
+            before = old.by_id.get(image.image_id)
+            if before is image or before == image:
                 continue
             known = self.known(image.image_id)
             if known is None:

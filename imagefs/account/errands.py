@@ -60,6 +60,13 @@ class Errands:
     def __init__(self, around: Surroundings) -> None:
         self._deadline_s = around.settings.change_deadline_s
         self._flights: SingleFlight[Any] = SingleFlight(around.start)
+        self._under_way = 0
+        self._idle = trio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until nobody waits for a change."""
+        await self._idle.wait()
 
     async def run(self, subject: str, work: Callable[[Errand], Awaitable[T]]) -> T:
         """What *work* gives. Cancelled, or past the deadline, it goes on only once it was committed.
@@ -82,10 +89,16 @@ class Errands:
                     raise
             raise Unreachable(f"{subject}: given up before the service was asked")
 
+        if not self._under_way:
+            self._idle = trio.Event()
+        self._under_way += 1
         try:
             with trio.move_on_after(self._deadline_s):
                 answer: T = await self._flights.join(errand, go)
                 return answer
         finally:
             errand.leave()
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
         raise errand.overdue(subject, self._deadline_s)

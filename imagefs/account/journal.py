@@ -113,6 +113,8 @@ class Journal:
                 for number in replaced:
                     self._entries.pop(number, None)
             numbers.append(self._enter(intent).number)
+        if not numbers:
+            return
         self._arrange()
         await self._write_outcome(*numbers)
 

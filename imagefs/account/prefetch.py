@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import trio
 
 from imagefs.account.details import DetailsCache
+from imagefs.account.errands import Errands
 from imagefs.account.outage import Outage
 from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
@@ -21,14 +22,20 @@ class Prefetch:
 
     It starts when it is asked to, or when two images of one region are missed within a moment: a single stat
     costs a single call, a program that walks the region finds the answers there. Started by misses, it goes
-    on only as long as somebody keeps asking.
+    on only as long as somebody keeps asking, and gives way to who waits for a change.
     """
 
     def __init__(
-        self, details: DetailsCache, outage: Outage, around: Surroundings, listing: Callable[[], Snapshot]
+        self,
+        details: DetailsCache,
+        outage: Outage,
+        errands: Errands,
+        around: Surroundings,
+        listing: Callable[[], Snapshot],
     ) -> None:
         self._details = details
         self._outage = outage
+        self._errands = errands
         self._around = around
         self._listing = listing
         self._to_the_end: dict[str, bool] = {}
@@ -76,6 +83,8 @@ class Prefetch:
                 return
             if not self._details.needs_call(image_id):
                 continue
+            with trio.move_on_after(self._around.settings.prefetch_yield_s):
+                await self._errands.idle()
             try:
                 await self._details.fetch(image_id)
             except ServiceError:

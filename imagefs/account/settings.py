@@ -45,6 +45,9 @@ class AccountSettings:
     prefetch_idle_s: float = 2.0
     """A prefetch that was started so ends when nobody has asked for details in its region for this long."""
 
+    prefetch_yield_s: float = 1.0
+    """How long each call of a prefetch gives way to a change that somebody waits for."""
+
     write_delay_s: float = 0.5
     """How long changes are gathered before they are written to the index in one go."""
 

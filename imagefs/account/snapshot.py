@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from imagefs.core.models import DOCUMENTED_REGIONS, ListedImage, Phase
+from imagefs.core.models import DOCUMENTED_REGIONS, ListedImage, Phase, phase_of
 from imagefs.core.names import NameTable, region_directory
 
 
@@ -26,6 +26,7 @@ class Snapshot:
     fetched_ns: int
     problems: tuple[str, ...] = ()
     _tables: dict[str, NameTable] = field(default_factory=dict, init=False, repr=False)
+    _earlier_tables: dict[str, NameTable] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def by_id(self) -> Mapping[str, ListedImage]:
@@ -53,7 +54,7 @@ class Snapshot:
     @cached_property
     def has_pending(self) -> bool:
         """Whether some image is neither active nor failed."""
-        return any(image.phase is Phase.PENDING for image in self.images)
+        return any(phase_of(status) is Phase.PENDING for status in {image.status for image in self.images})
 
     def in_region(self, region: str) -> tuple[ListedImage, ...]:
         """One region's images in listing order; none for a region that is not there."""
@@ -63,21 +64,22 @@ class Snapshot:
         """The file names of one region."""
         table = self._tables.get(region)
         if table is None:
-            table = NameTable((image.image_id, image.name) for image in self.in_region(region))
-            self._tables[region] = table
+            names = ((image.image_id, image.name) for image in self.in_region(region))
+            table = self._tables[region] = NameTable(names, earlier=self._earlier_tables.pop(region, None))
         return table
 
     def successor(
         self, images: tuple[ListedImage, ...], fetched_ns: int, problems: tuple[str, ...]
     ) -> Snapshot:
-        """The snapshot of a newer listing, which takes over the name tables of regions that did not change.
+        """The snapshot of a newer listing, which takes over what is the same in the name tables of regions.
 
         Indexes its rows right away: called in a worker thread, it spares the loop that work.
         """
         newer = Snapshot(images, fetched_ns, problems)
+        newer._earlier_tables.update(self._earlier_tables.copy())
         for region, table in self._tables.copy().items():
-            if newer.in_region(region) == self.in_region(region):
-                newer._tables[region] = table
+            same = newer.in_region(region) == self.in_region(region)
+            (newer._tables if same else newer._earlier_tables)[region] = table
         _ = newer.by_id, newer.by_region, newer.has_pending
         return newer
 

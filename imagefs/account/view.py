@@ -97,7 +97,11 @@ class View:
                 promised.append(row)
         if not hidden and not names:
             return listed
-        rows = [_named(image, names) for image in listed.images if image.image_id not in hidden]
+        rows = [
+            _named(image, names) if image.image_id in names else image
+            for image in listed.images
+            if image.image_id not in hidden
+        ]
         rows += [row for row in promised if row.image_id not in listed.by_id and row.image_id not in hidden]
         return old.successor(tuple(rows), listed.fetched_ns, listed.problems)
 
@@ -126,5 +130,5 @@ class View:
 
 
 def _named(image: ListedImage, names: dict[str, str]) -> ListedImage:
-    name = names.get(image.image_id, image.name)
+    name = names[image.image_id]
     return image if name == image.name else replace(image, name=name)

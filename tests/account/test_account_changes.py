@@ -708,3 +708,18 @@ def test_a_journal_that_could_not_be_read_is_read_before_it_is_written() -> None
 
     play(scene)
     assert service.created == ["100"]
+
+
+def test_a_plain_change_writes_nothing_to_the_journal() -> None:
+    """It takes one call, and no wait for the disk."""
+    stage, service = stage_of(image("1", "a"), image("2"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await account.rename("1", "b")
+            await account.delete("2")
+            assert len(service.changes) == 2
+            assert stage.index.calls["write_intents"] == 0
+
+    play(scene)

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+from account_changing import ChangingService
 from account_fakes import FakeService, Stage, image, play
 
-from imagefs.account import Account
+from imagefs.account import Account, AccountSettings
 from imagefs.errors import Refused, ServiceError, Unreachable
 
 
@@ -185,5 +186,24 @@ def test_there_may_be_nothing_to_fetch(count: int) -> None:
         account.prefetch_details("toronto")
         await trio.sleep(1)
         assert len(stage.service.asked) == count
+
+    play_with(stage, scene)
+
+
+def test_a_prefetch_gives_way_to_a_change_that_somebody_waits_for() -> None:
+    """And goes on when it is done."""
+    service = ChangingService(region_of(200))
+    stage = Stage(service)
+
+    async def scene(account: Account) -> None:
+        account.prefetch_details("toronto")
+        await trio.sleep(0.12)
+        begun = len(service.asked)
+        stage.latency_s = 0.5
+        await account.rename("7", "new")
+        assert len(service.asked) - begun <= AccountSettings().details_parallel
+        stage.latency_s = 0.05
+        await trio.sleep(5)
+        assert len(service.asked) == 200
 
     play_with(stage, scene)

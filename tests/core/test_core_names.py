@@ -262,3 +262,15 @@ def test_regions_from_outside_become_valid_directories(regions: list[str]) -> No
         assert_valid_file_name(filename)
         assert len(names.to_os(filename)) <= names.MAX_NAME_BYTES
         assert table.resolve(filename) == region
+
+
+@given(REGIONS_OF_IMAGES, REGIONS_OF_IMAGES)
+def test_a_table_made_from_an_earlier_one_is_as_if_made_anew(
+    before: dict[str, str], after: dict[str, str]
+) -> None:
+    """Names are taken over where nothing about them changed, those shared with another image included."""
+    for images in (after, {**before, **after}, {**after, **before}):
+        earlier = names.NameTable(before.items())
+        assert list(names.NameTable(images.items(), earlier=earlier).listed.items()) == list(
+            names.NameTable(images.items()).listed.items()
+        )
