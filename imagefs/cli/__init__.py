@@ -30,7 +30,17 @@ _COMMANDS: Final = {
     "mount": ("imagefs.cli.mount:mount_command", "Mount the account on a directory."),
     "umount": ("imagefs.cli.umount:umount_command", "Unmount it, and wait until its cache is at rest."),
     "ls": ("imagefs.cli.ls:ls_command", "List the images of the account, without mounting it."),
+    "fetch": ("imagefs.cli.making:fetch_command", "Have the service download an image."),
+    "replicate": (
+        "imagefs.cli.making:replicate_command",
+        "Have the service copy an image to another region.",
+    ),
+    "wait": ("imagefs.cli.making:wait_command", "Wait until images are active."),
     "status": ("imagefs.cli.status:status_command", "Show how mounts are doing."),
+    "warm": ("imagefs.cli.cache:warm_command", "Bring whole images into the cache."),
+    "cache": ("imagefs.cli.cache:cache_command", "List, verify and drop what is cached."),
+    "pin": ("imagefs.cli.cache:pin_command", "Never evict images from the cache."),
+    "unpin": ("imagefs.cli.cache:unpin_command", "Let them be evicted again."),
     "config": ("imagefs.cli.config:config_command", "Show what mounts go by."),
     "doctor": (
         "imagefs.cli.doctor:doctor_command",

@@ -55,6 +55,8 @@ def reason_of(number: int) -> str:
         errno.EACCES: "the mount is not yours",
         errno.ENODATA: "the mount does not tell that",
         errno.EROFS: "the mount is read-only",
+        errno.EBUSY: "it is pinned, or being changed",
+        errno.ENOENT: "there is no such image or region",
     }
     return own.get(number) or os.strerror(number)
 

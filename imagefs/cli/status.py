@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imagefs.cli import asking
+from imagefs.cli.paths import Untouched
 from imagefs.cli.showing import console, percent, plain, show, size, span
 from imagefs.errors import SetupError
 from imagefs.fuse.mounts import own_mounts
@@ -28,7 +29,7 @@ Status = dict[str, Any]
 
 
 @click.command("status")
-@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("mountpoint", type=Untouched(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="For scripts; with --watch, a line for each look.")
 @click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C.")
 @click.option(

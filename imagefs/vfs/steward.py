@@ -24,8 +24,9 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from imagefs.account import Account
-from imagefs.core.models import ContentKey
-from imagefs.errors import ImageUnusable, InvalidArgument
+from imagefs.core.models import ContentKey, ListedImage
+from imagefs.core.names import encode, with_id
+from imagefs.errors import Busy, ImageUnusable, InvalidArgument
 from imagefs.vfs.nodes import Image, Node, Root
 from imagefs.vfs.xattrs import PREFIX, no_attribute
 
@@ -35,8 +36,8 @@ EVICT: Final = PREFIX + b"evict"
 PIN: Final = PREFIX + b"pin"
 VERIFY: Final = PREFIX + b"verify"
 
-PAGE_ROWS: Final = 200
-"""How many contents one attribute tells of: a row takes 300 bytes at most, and an attribute 64 KiB."""
+PAGE_ROWS: Final = 40
+"""How many contents one attribute tells of: a row takes 1,400 bytes at most, and an attribute 64 KiB."""
 
 T = TypeVar("T")
 
@@ -144,7 +145,10 @@ class Steward:
         if isinstance(node, Root) and name == EVICT:
             await self._in_thread(self._evict_all)
         elif isinstance(node, Image) and name == EVICT:
-            await self._in_thread(partial(self._cache.evict, await self._key(node)))
+            key = await self._key(node)
+            if key in self._cache.pins.contents():
+                raise Busy(f"The content of image {node.image_id} is pinned.")
+            await self._in_thread(partial(self._cache.evict, key))
         elif isinstance(node, Image) and name == PIN:
             await self._in_thread(partial(self._cache.pins.add, await self._key(node)))
         else:
@@ -169,7 +173,19 @@ class Steward:
             raise InvalidArgument("The page of what is cached begins with a number.")
         rows = await self._in_thread(self._cache.cached_contents)
         first = int(start)
-        return _json(list(map(content_row, rows[first : first + PAGE_ROWS])))
+        paths = self._paths()
+        return _json([content_row(row, paths.get(row.key)) for row in rows[first : first + PAGE_ROWS]])
+
+    def _paths(self) -> dict[ContentKey, str]:
+        """One path below the mount for each content that is known."""
+        paths: dict[ContentKey, str] = {}
+        snapshot = self._account.snapshot
+        for image in snapshot.images if snapshot else ():
+            details = self._account.known_details(image.image_id)
+            key = details.content_key if details else None
+            if key is not None:
+                paths.setdefault(key, path_of(image))
+        return paths
 
     def _evict_all(self) -> None:
         evict_all(self._cache, self._cache.cached_contents())
@@ -188,9 +204,15 @@ def evict_all(cache: Cache, rows: Iterable[CachedContent]) -> int:
     return sum(cache.evict(row.key) for row in rows if not row.pinned)
 
 
-def content_row(row: CachedContent) -> dict[str, object]:
-    """A row of what is cached, for JSON."""
+def path_of(image: ListedImage) -> str:
+    """The path below the mount that means this image at any time."""
+    return f"{encode(image.region)}/{with_id(image.name, image.image_id)}"
+
+
+def content_row(row: CachedContent, path: str | None) -> dict[str, object]:
+    """A row of what is cached, for JSON; *path* is that of one image with this content."""
     return {
+        "path": path,
         "checksum": row.key.checksum,
         "image_id": row.key.image_id,
         "size": row.key.size_bytes,

@@ -9,7 +9,7 @@ import trio
 from vfs_fakes import Grove, play
 
 from imagefs.core.models import ContentKey, ListedImage
-from imagefs.errors import InvalidArgument, NoAttribute, NotSupported
+from imagefs.errors import Busy, InvalidArgument, NoAttribute, NotSupported
 from imagefs.vfs.steward import CONTENTS, EVICT, PAGE_ROWS, PIN, STATUS, VERIFY
 
 ROW = ListedImage("1", "a.iso", "toronto", "active")
@@ -62,6 +62,9 @@ def test_evicting() -> None:
         grove.cache.keys = [own, other]
         await grove.tree.set_xattr(1, EVICT, by_owner=True)
         assert grove.cache.keys == [own]
+        with pytest.raises(Busy):
+            await grove.tree.set_xattr(image, EVICT, by_owner=True)
+        await grove.tree.remove_xattr(image, PIN, by_owner=True)
         await grove.tree.set_xattr(image, EVICT, by_owner=True)
         assert grove.cache.keys == []
 

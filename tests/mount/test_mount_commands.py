@@ -1,0 +1,245 @@
+"""The commands beside a mount: what they tell of it, and what they have it do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_terminal import Terminal
+from mount_point import Mounted
+from mount_programs import eventually, nobody, refusal, run, text
+
+from imagefs.emulator import Emulator
+from imagefs.emulator.faults import Fault
+
+MIB = 1 << 20
+
+MakeMount = Callable[..., Mounted]
+
+
+class Commands:
+    """Commands for the account of one mount."""
+
+    def __init__(self, mounted: Mounted, service: Emulator) -> None:
+        self._mounted = mounted
+        self.account = ("--api-url", service.api_url, "--credentials", str(service.credentials_file))
+        self.account += ("--cache-dir", str(mounted.cache_dir))
+
+    def fails(self, *arguments: str | Path, status: int = 1) -> str:
+        """What a command says on standard error."""
+        done = self._mounted.imagefs(*arguments)
+        assert done.returncode == status, done
+        return done.stderr.decode()
+
+    def say(self, *arguments: str | Path) -> str:
+        """What a command prints; it must succeed."""
+        done = self._mounted.imagefs(*arguments)
+        assert (done.returncode, done.stderr) == (0, b""), done
+        return done.stdout.decode()
+
+    def json(self, *arguments: str | Path) -> Any:
+        """What a command prints for scripts."""
+        return json.loads(self.say(*arguments, "--json"))
+
+    def status(self) -> Any:
+        """How the mount is doing."""
+        (status,) = self.json("status", self._mounted.path)
+        return status
+
+    def cached(self) -> dict[str, int]:
+        """The cached bytes of each image."""
+        return {
+            row["path"].partition("~")[0]: row["cached"] for row in self.json("cache", "ls", *self.account)
+        }
+
+
+def test_what_the_cache_holds_and_what_becomes_of_it(mount: MakeMount, service: Emulator) -> None:
+    """A running mount does it all; without it the commands open the cache themselves."""
+    ids = [service.add_synthetic(f"disk {i}", "toronto", 2 * MIB, seed=i) for i in range(3)]
+    mounted = mount()
+    commands = Commands(mounted, service)
+    images = [mounted / f"toronto/disk {i}" for i in range(3)]
+    assert commands.cached() == {}
+
+    said = commands.say("warm", *images[:2])
+    assert sorted(said.splitlines()) == [f"{image}: 2.0 MiB cached and checked" for image in images[:2]]
+    assert commands.cached() == {"toronto/disk 0": 2 * MIB, "toronto/disk 1": 2 * MIB}
+    status = commands.status()
+    assert (status["read"], status["fetched"], status["cache"]["contents"]) == (4 * MIB, 4 * MIB, 2)
+
+    commands.say("pin", images[0])
+    assert "pinned" in commands.fails("cache", "evict", images[0], *commands.account)
+    commands.say("cache", "evict", images[1])
+    assert commands.cached() == {"toronto/disk 0": 2 * MIB}
+    assert commands.say("cache", "verify", *commands.account) == "2.0 MiB checked, 0 B damaged.\n"
+    assert "Dropped 0 B, kept 2.0 MiB." in commands.say("cache", "clear", *commands.account)
+    assert "name images by path there" in commands.fails("unpin", ids[0], *commands.account)
+
+    mounted.umount()
+    (row,) = commands.json("cache", "ls", *commands.account)
+    assert (row["path"], row["pinned"], row["verified"]) == ("toronto/disk 0", True, True)
+    assert "pinned" in commands.fails("cache", "evict", ids[0], *commands.account)
+    commands.say("unpin", ids[0], *commands.account)
+    assert "Dropped 2.0 MiB, kept 0 B." in commands.say("cache", "clear", *commands.account)
+    assert commands.cached() == {}
+    assert commands.say("cache", "where", *commands.account) == f"{mounted.cache_dir}\n"
+    assert "Nothing is known of an image '7'" in commands.fails("pin", "7", *commands.account)
+
+
+def test_damage_is_found_and_mended(mount: MakeMount, service: Emulator) -> None:
+    """What is wrong on disk is dropped, and comes again when it is read."""
+    service.add_synthetic("disk", "toronto", 2 * MIB, seed=1)
+    mounted = mount()
+    commands = Commands(mounted, service)
+    commands.say("warm", mounted / "toronto/disk")
+    before = run("md5sum", mounted / "toronto/disk")
+    (file,) = (path for path in (mounted.cache_dir / "content").rglob("*") if path.is_file())
+    with file.open("r+b") as damaged:
+        damaged.seek(MIB)
+        damaged.write(b"damage")
+    done = mounted.imagefs("cache", "verify", *commands.account)
+    assert done.returncode == 1
+    assert done.stdout.decode().splitlines()[-1] == "2.0 MiB checked, 128 KiB damaged."
+    run("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches 2>/dev/null || true")
+    assert run("md5sum", mounted / "toronto/disk") == before
+
+
+def test_listing_beside_a_mount(mount: MakeMount, service: Emulator) -> None:
+    """The account as a table, with what is cached; names bring nothing of their own to a terminal."""
+    service.add_synthetic("disk", "toronto", 2 * MIB, seed=1)
+    service.add_image("evil\x1b[31m", "montreal", b"abc", status="saving")
+    mounted = mount()
+    commands = Commands(mounted, service)
+    commands.say("warm", mounted / "toronto/disk")
+    rows = commands.json("ls", *commands.account)
+    assert [(row["name"], row["status"], row["cached"]) for row in rows] == [
+        ("evil\x1b[31m", "saving", 0),
+        ("disk", "active", 2 * MIB),
+    ]
+    people = commands.say("ls", "toronto", *commands.account)
+    assert [line.split()[1] for line in people.splitlines()] == ["NAME", "disk"]
+    assert "100 %" in people
+    assert "\x1b" not in commands.say("ls", *commands.account)
+    assert "There is no region 'nowhere'" in commands.fails("ls", "nowhere", *commands.account)
+    mounted.umount()
+    calls = len(service.ledger.calls)
+    assert len(commands.json("ls", "toronto", *commands.account)) == 1
+    assert len(service.ledger.calls) - calls == 1  # what is known of active images needs no call
+
+
+def test_a_mount_tells_how_it_is_doing_while_the_service_is_silent(
+    mount: MakeMount, service: Emulator
+) -> None:
+    """Also from a file below it; and only to its owner."""
+    service.add_synthetic("disk", "toronto", 64 * MIB, seed=1)
+    mounted = mount("--allow-other")
+    commands = Commands(mounted, service)
+    mounted.may_log("cannot be fetched", "listing", "no answer")
+    before = commands.status()
+    assert before["service"]["reachable"] is True
+    assert (before["account"], before["transfers"], before["errors"]) == (service.api_id, [], [])
+    stranger = nobody(Path("/"))
+    asked = ("getfattr", "--absolute-names", "-n", "user.imagefs.status", mounted.path)
+    assert "No such attribute" in refusal(*asked, person=stranger)
+    assert "status" not in text("getfattr", "--absolute-names", "-d", mounted.path)
+
+    run("stat", mounted / "toronto/disk")
+    for action in ("list", "details", "retrieve"):
+        service.faults.add(Fault("never_answers", action=action, times=None))
+    with subprocess.Popen(["cat", str(mounted / "toronto/disk")], stdout=subprocess.DEVNULL) as reader:
+        try:
+            eventually(lambda: commands.status()["transfers"] != [])
+            (transfer,) = commands.status()["transfers"]
+            assert (transfer["name"], transfer["size"], transfer["cached"]) == ("disk", 64 * MIB, 0)
+            assert "toronto/disk" in commands.say("status", mounted / "toronto/disk")
+        finally:
+            reader.kill()
+            service.faults.clear()
+
+
+def test_mounts_that_do_not_answer(mount: MakeMount, service: Emulator) -> None:
+    """One that is stopped, and one that has died, hold up nobody."""
+    mounted = mount()
+    commands = Commands(mounted, service)
+    mounted.send(signal.SIGSTOP)
+    try:
+        done = mounted.imagefs("status", "--json", mounted.path)
+        assert done.returncode == 1
+        assert "does not answer" in json.loads(done.stdout)[0]["problem"]
+    finally:
+        mounted.send(signal.SIGCONT)
+    mounted.kill()
+    done = mounted.imagefs("status", mounted.path)
+    assert done.returncode == 1
+    assert "the mount has died" in done.stdout.decode()
+    for command in ("wait", "warm", "pin"):
+        assert "the mount has died" in commands.fails(command, mounted / "toronto/x")
+
+
+def test_new_images_through_the_mount(mount: MakeMount, service: Emulator) -> None:
+    """Fetch, replicate and wait; what is refused says why."""
+    service.switches.saving_s = 0.2
+    image_id = service.add_image("a.iso", "toronto", b"abc")
+    mounted = mount()
+    commands = Commands(mounted, service)
+    mounted.may_log("could not make image")
+    source = mounted / "toronto/a.iso"
+    assert "montreal/a.iso" in commands.say("replicate", source, "montreal", "--wait")
+    commands.say("replicate", image_id, "roubaix", "--name", "b/c.iso", *commands.account)
+    assert commands.say("wait", mounted / "roubaix/b%2Fc.iso") == ""
+    assert sorted((image.region, image.name, image.status) for image in service.images()) == [
+        ("montreal", "a.iso", "active"),
+        ("roubaix", "b/c.iso", "active"),
+        ("toronto", "a.iso", "active"),
+    ]
+    url = f"{service.root_url}plain/nothing.iso"
+    assert "nothing.iso" in commands.say("fetch", url, "--region", "toronto", *commands.account)
+    assert "Input/output error" in commands.fails("wait", mounted / "toronto/nothing.iso")
+    assert "no such image or region" in commands.fails("replicate", source, "nowhere")
+    assert "exists" in commands.fails("replicate", source, "montreal")
+    assert "not on a mount" in commands.fails("wait", "/etc/passwd")
+    assert "no such image" in commands.fails("wait", mounted / "toronto/nope")
+
+
+def test_ctrl_c_leaves_the_work_going(mount: MakeMount, service: Emulator) -> None:
+    """Who waits on a terminal sees it, and may go."""
+    service.switches.saving_s = 3600
+    service.add_image("a.iso", "toronto", b"abc")
+    mounted = mount()
+    command = [*mounted.person.imagefs, "replicate", mounted / "toronto/a.iso", "montreal", "--wait"]
+    with Terminal(*command) as terminal:
+        terminal.await_text("waiting")
+        terminal.press_ctrl_c()
+        assert terminal.ended() == 130
+    assert "The service goes on with it." in terminal.screen
+    assert [image.region for image in service.images()] == ["toronto", "montreal"]
+    (work,) = Commands(mounted, service).status()["pending"]
+    assert (work["kind"], work["region"], work["name"]) == ("replica", "montreal", "a.iso")
+    with Terminal(
+        *mounted.person.imagefs, "status", "--watch", "--interval", "0.2", mounted.path
+    ) as terminal:
+        terminal.await_text("montreal/a.iso")
+        terminal.press_ctrl_c()
+        assert terminal.ended() == 130
+    assert os.listxattr(mounted.path) == ["user.imagefs.pid"]
+
+
+@pytest.mark.parametrize("kind", ["answer_lost", "refused"])
+def test_without_a_mount_the_service_is_asked_once(prepare: MakeMount, service: Emulator, kind: str) -> None:
+    """Where the answer does not come, the line says what to look at, and nothing is asked again."""
+    image_id = service.add_image("a.iso", "toronto", b"abc")
+    commands = Commands(prepare(), service)
+    service.faults.add(Fault(kind, action="replicate", times=None))
+    said = commands.fails("replicate", image_id, "montreal", *commands.account)
+    assert ("imagefs ls montreal" in said) == (kind == "answer_lost")
+    service.faults.clear()
+    assert len(service.images()) == (2 if kind == "answer_lost" else 1)
+    service.switches.saving_s = 0.1
+    commands.say("replicate", image_id, "roubaix", "--name", "b.iso", "--wait", *commands.account)
+    assert ("roubaix", "b.iso") in [(image.region, image.name) for image in service.images()]
