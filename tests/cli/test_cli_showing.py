@@ -1,0 +1,81 @@
+"""What is shown to people: on a terminal with colour, elsewhere without, and never a text that a terminal obeys."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_runs import run
+from cli_terminal import Terminal
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagefs.cli.service import in_parallel
+from imagefs.cli.showing import plain, size, span
+from imagefs.emulator import Emulator
+
+IMAGEFS = (sys.executable, "-m", "imagefs")
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[tuple[str, ...]]:
+    """The options for an account with one image of an evil name."""
+    with Emulator(tmp_path / "service") as service:
+        service.add_image("evil\x1b]0;title\x07\nname", "toronto", b"abc")
+        yield ("--api-url", service.api_url, "--credentials", str(service.credentials_file))
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_table_on_a_terminal(account: tuple[str, ...], no_color: str) -> None:
+    """Its status has a colour, unless NO_COLOR says otherwise."""
+    with Terminal(*IMAGEFS, "ls", *account, environment={"NO_COLOR": no_color}) as terminal:
+        assert terminal.ended() == 0
+    assert r"evil\x1b]0;title\x07" in terminal.screen
+    assert "\x1b]0" not in terminal.screen
+    assert ("\x1b[32mactive" in terminal.screen) == (not no_color)
+
+
+def test_a_table_elsewhere(capsys: pytest.CaptureFixture[str], account: tuple[str, ...]) -> None:
+    """No colour, no blanks at the ends, a line an image."""
+    done = run(capsys, "ls", *account)
+    assert (done.status, done.err) == (0, "")
+    assert "\x1b" not in done.out
+    lines = done.out.splitlines()
+    assert len(lines) == 2
+    assert lines == [line.rstrip() for line in lines]
+
+
+def test_without_any_mount(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What has no mount below it is told apart from what cannot be asked."""
+    for command in ("status", "wait", "warm", "pin"):
+        done = run(capsys, command, str(tmp_path))
+        assert (done.status, done.out) == (1, "")
+        assert "not on a mount of imagefs" in done.line or "No credentials" in done.line
+
+
+@given(st.text())
+def test_no_text_reaches_a_terminal_as_it_is(text: str) -> None:
+    """On one line, without a control character."""
+    assert str(plain(text)).isprintable() or not any(
+        ord(ch) < 32 or 127 <= ord(ch) < 160 for ch in str(plain(text))
+    )
+
+
+def test_sizes_and_spans() -> None:
+    """As people read them."""
+    assert [size(number) for number in (None, 0, 1023, 1024, 10 << 20, 1536 << 20)] == [
+        "-", "0 B", "1023 B", "1.0 KiB", "10.0 MiB", "1.5 GiB",
+    ]  # fmt: skip
+    assert [span(number) for number in (-1, 0.4, 59, 60, 3661, 90000)] == [
+        "0 s", "0 s", "59 s", "1 min 0 s", "1 h 1 min", "1 d 1 h",
+    ]  # fmt: skip
+
+
+def test_work_side_by_side() -> None:
+    """Each item once; the first failure is raised, and nobody waits for the rest."""
+    assert sorted(in_parallel(lambda number: number * 2, range(50), 4)) == [(n, 2 * n) for n in range(50)]
+    assert list(in_parallel(str, [], 4)) == []
+    with pytest.raises(ZeroDivisionError):
+        list(in_parallel(lambda number: 1 // number, [0], 4))
