@@ -18,7 +18,7 @@ from imagefs.account.journal import Entry, Journal
 from imagefs.account.locks import KeyedLocks
 from imagefs.account.persistence import persistently
 from imagefs.account.service import Service
-from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
+from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.intents import Creation, Remark
 from imagefs.errors import AnswerLost, ImagefsError, ServiceError
@@ -49,12 +49,13 @@ class Creator:
         before anything was sent.
         """
         async with self._regions[wanted.region]:
-            # Two listings: an image that the newer one leaves out, being cut or old, is not new for that.
-            before = (self._service.last_listing or NOTHING_LISTED, await self._service.listing())
-            in_region = (image.image_id for listing in before for image in listing.in_region(wanted.region))
+            await self._service.listing()
+            # All listings so far: an image that this one leaves out, being cut or old, is not new for that.
+            seen = self._service.seen
+            in_region = (image_id for image_id, region in seen.items() if region == wanted.region)
+            known_ids, old_ids = frozenset(in_region), frozenset(seen)
             errand.commit()
-            entry = await self._journal.add(replace(wanted, known_ids=frozenset(in_region)))
-            old_ids = before[0].by_id.keys() | before[1].by_id.keys()
+            entry = await self._journal.add(replace(wanted, known_ids=known_ids))
             try:
                 return await self._request(errand, entry, request, old_ids)
             except ImagefsError:

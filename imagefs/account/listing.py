@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _LISTING = "image/list"
 _MAX_PROBLEMS_LOGGED = 10
+_MAX_SEEN = 500_000
 
 
 class ListingCache:
@@ -39,8 +40,10 @@ class ListingCache:
     ) -> None:
         """*publish* is told of each new listing, as (the one before, the new one), before anyone gets it.
 
-        ``snapshot_asked_at`` is when the service was asked for ``snapshot``, on the account's clock.
+        ``snapshot_asked_at`` is when the service was asked for ``snapshot``, on the account's clock. ``seen`` are
+        the images of all listings so far and their regions, by id.
         """
+        self.seen: dict[str, str] = {}
         self.snapshot: Snapshot | None = None
         self.snapshot_asked_at = float("-inf")
         self._client = client
@@ -58,6 +61,7 @@ class ListingCache:
     def restore(self, snapshot: Snapshot) -> None:
         """Start from a listing of an earlier run, which counts as old."""
         self.snapshot = snapshot
+        self._see(snapshot)
 
     async def current(self) -> Snapshot:
         """The listing, refreshed first where it is too old and the service answers in time.
@@ -122,7 +126,13 @@ class ListingCache:
         ttl_s = self._settings.pending_ttl_s if new.has_pending else self._settings.listing_ttl_s
         self._fresh_until = self._around.clock() + ttl_s
         self.snapshot, self.snapshot_asked_at = new, asked_at
+        self._see(new)
         self._publish(old, new)
+
+    def _see(self, listing: Snapshot) -> None:
+        if len(self.seen) > _MAX_SEEN:
+            self.seen = {}
+        self.seen.update((image.image_id, image.region) for image in listing.images)
 
     def _failed(self, error: ServiceError) -> None:
         self._outage.note_failure(_LISTING, error)

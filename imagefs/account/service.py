@@ -5,7 +5,7 @@ Used on trio's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -38,13 +38,13 @@ class Service:
         return self._listing.snapshot_asked_at
 
     @property
-    def last_listing(self) -> Snapshot | None:
-        """What the service listed last, without this mount's own changes."""
-        return self._listing.snapshot
+    def seen(self) -> Mapping[str, str]:
+        """The images that were listed at any time, and their regions, by id."""
+        return self._listing.seen
 
     def listed(self, image_id: str) -> ListedImage | None:
         """The image as the service listed it last, without this mount's own changes."""
-        return None if self.last_listing is None else self.last_listing.by_id.get(image_id)
+        return None if self._listing.snapshot is None else self._listing.snapshot.by_id.get(image_id)
 
     async def call(self, change: Callable[..., T]) -> T:
         """What *change*, a method of the client with its arguments, answers; raises ServiceError.

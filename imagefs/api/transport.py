@@ -27,6 +27,9 @@ from imagefs.api.limits import KIB
 from imagefs.api.sockets import BudgetTlsSocket
 from imagefs.errors import SetupError
 
+PIECE_BYTES: Final = 256 * KIB
+"""How much of an answer is received at once."""
+
 TLS_RECORD_BYTES: Final = 16 * KIB
 """A receive brings one record at most (RFC 8446, 5.1); a larger buffer for each would halve the speed."""
 
@@ -79,7 +82,13 @@ class Exchange:
 
     def read(self, max_bytes: int) -> bytes:
         """The body, or its first *max_bytes*. Raises one of `TRANSPORT_ERRORS`."""
-        return self.raw.read(max_bytes, decode_content=False)
+        body = bytearray()
+        while len(body) < max_bytes:  # by pieces: for one large read, all of it would be allocated first
+            piece = self.raw.read(min(max_bytes - len(body), PIECE_BYTES), decode_content=False)
+            if not piece:
+                break
+            body += piece
+        return bytes(body)
 
     def read_some(self, max_bytes: int) -> bytes:
         """What has arrived, at most *max_bytes*; ``b""`` at its end. Raises one of `TRANSPORT_ERRORS`."""
