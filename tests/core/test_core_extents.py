@@ -90,6 +90,15 @@ def test_questions_match_a_plain_set(
     assert outside == wanted - model
 
 
+@pytest.mark.parametrize(
+    ("interval", "covered"),
+    [((3, 9), True), ((2, 9), False), ((3, 10), False), ((9, 9), True), ((9, 10), False)],
+)
+def test_an_extent_ends_where_it_ends(interval: tuple[int, int], covered: bool) -> None:
+    """Not one integer earlier or later, whatever follows."""
+    assert ExtentSet([(3, 9), (11, 12)]).covers(*interval) == covered
+
+
 @given(steps, st.integers(0, LIMIT))
 def test_first_gap_is_the_smallest_missing_integer(
     operations: list[tuple[str, tuple[int, int]]], position: int

@@ -216,6 +216,15 @@ def test_a_name_that_resolves_is_that_of_the_image(images: dict[str, str], asked
         assert asked == names.with_id(name, found) or names.decode(asked) == name
 
 
+def test_an_id_means_its_image_under_its_own_name_only() -> None:
+    """What an image was called before, or is called elsewhere, with its id is no name of it."""
+    table = names.NameTable([("12", "a.iso"), ("13", "b")])
+    assert table.resolve("a~12.iso") == "12"
+    assert table.resolve("b~12.iso") is None
+    assert table.resolve("b~12") is None
+    assert table.resolve("a~12") is None
+
+
 @given(REGIONS_OF_IMAGES, st.dictionaries(IDS, NAMES, max_size=4))
 def test_a_path_never_silently_means_another_image(images: dict[str, str], more: dict[str, str]) -> None:
     """Images that come and go may hide a path, but never turn it to another image that was there already."""

@@ -1,0 +1,441 @@
+"""Bugs planted in the rooms that know nothing of mounts: core, api and store."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutation.bug import Bug
+
+_CORE: Final = (
+    Bug(
+        "neighbouring extents stay two",
+        "core/extents",
+        "low = bisect_left(self._ends, start)\n        high",
+        "low = bisect_right(self._ends, start)\n        high",
+        "test_core_extents.py",
+    ),
+    Bug(
+        "an extent too short by one after removal",
+        "core/extents",
+        "(end, self._ends[high - 1])]",
+        "(end + 1, self._ends[high - 1])]",
+        "test_core_extents.py",
+    ),
+    Bug(
+        "one more byte counts as covered",
+        "core/extents",
+        "end <= self._ends[place]",
+        "end <= self._ends[place] + 1",
+        "test_core_extents.py",
+    ),
+    Bug(
+        "an encoded name does not come back",
+        "core/names",
+        'r"|%(?=[0-9a-f]{2})"',
+        'r""',
+        "test_core_names.py::test_every_name_survives_the_round_trip",
+    ),
+    Bug(
+        "the first of two with one name is the plain one",
+        "core/names",
+        "use = (image_id, name, uses[name] > 1)",
+        "use = (image_id, name, uses[name] > 2)",
+        "test_core_names.py::test_shared_names_all_carry_their_id",
+    ),
+    Bug(
+        "any name before an id will do",
+        "core/names",
+        "return image_id if name is not None and with_id(name, image_id) == filename else None",
+        "return image_id if name is not None else None",
+        "test_core_names.py::test_an_id_means_its_image_under_its_own_name_only",
+    ),
+    Bug(
+        "two names of other images take the first",
+        "core/names",
+        "self._only_user_of[name] = None if name in self._only_user_of else image_id",
+        "self._only_user_of.setdefault(name, image_id)",
+        "test_core_names.py",
+    ),
+    Bug(
+        "a long id is cut from its inode number",
+        "core/inodes",
+        "if number < _DECIMAL_LIMIT and str(number) == image_id:",
+        "if number < _DECIMAL_LIMIT:",
+        "test_core_inodes.py",
+    ),
+    Bug(
+        "a password is shown with its URL",
+        "core/control_lines",
+        'host = parts.netloc.rpartition("@")[2]',
+        "host = parts.netloc",
+        "test_core_control_lines.py",
+    ),
+    Bug(
+        "a query is shown with its URL",
+        "core/control_lines",
+        'parts.path, "", ""))',
+        'parts.path, parts.query, ""))',
+        "test_core_control_lines.py",
+    ),
+    Bug(
+        "an unknown key is passed over",
+        "core/control_lines",
+        "if not equals or key not in _KEYS:",
+        "if not equals:",
+        "test_core_control_lines.py",
+    ),
+    Bug(
+        "the known images are not in the journal's entry",
+        "core/intents",
+        'record["known_ids"] = sorted(intent.known_ids)',
+        'record["known_ids"] = []',
+        "test_core_intents.py",
+    ),
+)
+
+_API: Final = (
+    Bug(
+        "the whole key is sent",
+        "api/signing",
+        "credentials.api_key[:PARTIAL_KEY_LENGTH]",
+        "credentials.api_key",
+        "test_api_signing.py",
+    ),
+    Bug(
+        "the path is not signed",
+        "api/signing",
+        'message = f"{path}|{request}|{nonce}"',
+        'message = f"{request}|{nonce}"',
+        "test_api_signing.py",
+    ),
+    Bug(
+        "a change is sent again blindly",
+        "api/retry",
+        "if isinstance(error, TlsFailure) or (isinstance(error, ServiceError) and error.maybe_done):",
+        "if isinstance(error, TlsFailure):",
+        "test_api_client.py::test_a_change_whose_answer_is_lost_may_be_done_and_is_not_sent_again",
+    ),
+    Bug(
+        "a refused certificate is tried again",
+        "api/retry",
+        "if isinstance(error, TlsFailure) or (isinstance(error, ServiceError) and error.maybe_done):",
+        "if isinstance(error, ServiceError) and error.maybe_done:",
+        "test_api_tls.py",
+    ),
+    Bug(
+        "any wait that the service asks for is waited",
+        "api/retry",
+        "min(error.retry_after_s, limits.retry_after_most_s)",
+        "error.retry_after_s",
+        "test_api_client.py::test_retry_after_is_honoured_and_capped",
+    ),
+    Bug(
+        "the range of an answer is not checked",
+        "api/content_head",
+        'if value not in (f"{asked}{wanted.size_bytes}", f"{asked}*"):',
+        "if not value:",
+        "test_api_body.py::test_another_range_than_asked_is_rejected",
+    ),
+    Bug(
+        "a range that nobody asked for is taken",
+        "api/content_head",
+        "if not wanted.ranged:\n        raise",
+        "if False:\n        raise",
+        "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
+    ),
+    Bug(
+        "encoded content is taken",
+        "api/content_head",
+        'if encoding not in ("", "identity"):',
+        "if False:",
+        "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
+    ),
+    Bug(
+        "the announced length is not checked",
+        "api/content_head",
+        "if length is not None and length != end - start:",
+        "if False:",
+        "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
+    ),
+    Bug(
+        "an early end is taken for the end",
+        "api/body",
+        "            if not piece:\n                raise self._broken(",
+        "            if False:\n                raise self._broken(",
+        "test_api_body.py::test_what_is_read_is_the_content_or_an_error",
+    ),
+    Bug(
+        "content may go on after its end",
+        "api/body",
+        "if self._receive(1, LAST_WAIT_S, at_end=True):",
+        "if False:",
+        "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
+    ),
+    Bug(
+        "a small refusal is served as content",
+        "api/body",
+        "if other_length or self._size_bytes <= SMALL_CONTENT_BYTES:",
+        "if other_length:",
+        "test_api_body.py::test_a_refusal_is_never_content",
+    ),
+    Bug(
+        "a trickle is waited for without end",
+        "api/body",
+        "if rate < self._limits.least_rate:",
+        "if False:",
+        "test_api_body.py::test_a_trickle_is_a_stall",
+    ),
+    Bug(
+        "an abort hits the next user of its connection",
+        "api/connections",
+        "if lease == self._lease and self.wire is not None:",
+        "if self.wire is not None:",
+        "test_api_body.py::test_a_late_abort_does_not_hit_the_connections_next_user",
+    ),
+    Bug(
+        "a redirect is followed",
+        "api/transport",
+        "        raw = response.raw\n",
+        "        if response.is_redirect:\n"
+        "            return self.post('', form, connect_s=connect_s, total_s=total_s, headers=headers)\n"
+        "        raw = response.raw\n",
+        "test_api_client.py::test_a_redirect_is_never_followed",
+    ),
+    Bug(
+        "plain http to anywhere",
+        "api/endpoint",
+        'if url.scheme == "http" and not is_loopback(host):',
+        "if False:",
+        "test_api_client.py::test_a_url_that_cannot_be_right_is_refused_at_once",
+    ),
+    Bug(
+        "a part of the key in a message",
+        "api/refusals",
+        'text = _SIGNATURE.sub("[hidden]", _WORD.sub(hidden, text))',
+        'text = _SIGNATURE.sub("[hidden]", text)',
+        "test_api_refusals.py::test_no_part_of_the_key_is_shown",
+    ),
+    Bug(
+        "a signature in a message",
+        "api/refusals",
+        'text = _SIGNATURE.sub("[hidden]", _WORD.sub(hidden, text))',
+        "text = _WORD.sub(hidden, text)",
+        "test_api_echo.py",
+    ),
+    Bug(
+        "an error with the request inside",
+        "api/client",
+        'failure = lost(f"{subject}: no answer from {host}: {reason_of(exc)}")',
+        'raise lost(f"{subject}: no answer from {host}: {reason_of(exc)}") from exc',
+        "test_api_echo.py",
+    ),
+    Bug(
+        "the key in a log line",
+        "api/client",
+        "        failure: ServiceError\n        try:",
+        "        __import__('logging').getLogger('imagefs.api').debug('sending %s', form)\n"
+        "        failure: ServiceError\n        try:",
+        "test_api_echo.py",
+    ),
+    Bug(
+        "an answer of any length",
+        "api/client",
+        "if len(body) > most_bytes:",
+        "if False:",
+        "test_api_client.py::test_an_answer_over_the_limit_is_rejected",
+    ),
+    Bug(
+        "an overload of a change counts as not done",
+        "api/client",
+        "if exchange.status != 408 and exchange.status < 500:",
+        "if True:",
+        "test_api_client.py::test_a_change_whose_answer_is_lost_may_be_done_and_is_not_sent_again",
+    ),
+    Bug(
+        "of one id twice the last counts",
+        "api/parsing",
+        "elif image is not None and image.image_id in images:",
+        "elif False:",
+        "test_api_parsing.py::test_of_one_id_twice_the_first_counts",
+    ),
+    Bug(
+        "escapes of the service in a message",
+        "api/refusals",
+        "ch if ch.isprintable() else ascii(ch)[1:-1]",
+        "ch",
+        "test_api_refusals.py",
+    ),
+)
+
+_STORE: Final = (
+    Bug(
+        "content is not synced",
+        "store/content_file",
+        "            self._file.sync()\n",
+        "            pass\n",
+        "test_store_losses.py",
+    ),
+    Bug(
+        "the index before the data",
+        "store/content_file",
+        "            if changed:\n                self._sync_file()\n"
+        "            durable = self._blocks.finish_sync(changed)\n"
+        "            if changed or used:\n                self._commit(sorted({*changed, *used}))\n",
+        "            durable = self._blocks.finish_sync(changed)\n"
+        "            if changed or used:\n                self._commit(sorted({*changed, *used}))\n"
+        "            if changed:\n                self._sync_file()\n",
+        "test_store_losses.py",
+    ),
+    Bug(
+        "a new file's name is not synced",
+        "store/content_file",
+        "self._file.sync_entry()",
+        "pass",
+        "test_store_losses.py",
+    ),
+    Bug(
+        "space is given back before the index knows",
+        "store/content_file",
+        "        if freed:\n            self._commit(segments_of(runs))\n        for first, end in runs:\n"
+        "            self._file.free(first * BLOCK_BYTES, block_range(end - 1, self.size_bytes)[1])\n",
+        "        for first, end in runs:\n"
+        "            self._file.free(first * BLOCK_BYTES, block_range(end - 1, self.size_bytes)[1])\n"
+        "        if freed:\n            self._commit(segments_of(runs))\n",
+        "test_store_losses.py",
+    ),
+    Bug(
+        "what is being synced is claimed",
+        "store/block_map",
+        "bytes(int(state == DURABLE) for state in range(256))",
+        "bytes(int(state != ABSENT) for state in range(256))",
+        "test_store_crash.py::test_a_block_written_during_a_sync_is_not_claimed_by_it",
+    ),
+    Bug(
+        "what could not be synced stays",
+        "store/content_file",
+        "self._forget(runs_of(self._blocks.unsynced_blocks()))",
+        "pass",
+        "test_store_crash.py::test_a_failed_sync_forgets_what_it_was_for",
+    ),
+    Bug(
+        "what the index did not take is not tried again",
+        "store/content_file",
+        "self._blocks.note_unsaved(numbers)",
+        "pass",
+        "test_store_crash.py::test_an_index_that_fails_is_tried_again",
+    ),
+    Bug(
+        "content being read is evicted",
+        "store/content_file",
+        "if not self._is_hot(*run) and self._ranges.try_hold(*run)]",
+        "if self._ranges.try_hold(*run)]",
+        "test_store_eviction.py::test_hot_blocks_stay",
+    ),
+    Bug(
+        "proved content takes other bytes",
+        "store/content_file",
+        "if self._verified and any(self.sum_of(block)",
+        "if False and any(self.sum_of(block)",
+        "test_store_content.py::test_verified_content_takes_no_other_bytes",
+    ),
+    Bug(
+        "a reader gets the zeros of an evicted block",
+        "store/content_file",
+        "            if generation == self._blocks.generation:\n                return\n",
+        "            return\n",
+        "test_store_content.py::test_readers_never_see_a_hole",
+    ),
+    Bug(
+        "a lock held while the disk syncs",
+        "store/content_file",
+        "        with self._ranges.hold(first_block, end):\n            new_bytes",
+        "        with self._flushing, self._ranges.hold(first_block, end):\n            new_bytes",
+        "test_store_crash.py::test_a_block_written_during_a_sync_is_not_claimed_by_it",
+    ),
+    Bug(
+        "a damaged block is right",
+        "store/content_file",
+        "return block_sum(self.read(start, end - start)) == self.sum_of(block)",
+        "return True",
+        "test_store_content.py::test_damage_on_the_disk_is_found",
+    ),
+    Bug(
+        "room for a write that failed stays taken",
+        "store/content_file",
+        "                self._space.release(self.name, new_bytes)\n                raise",
+        "                raise",
+        "test_store_crash.py::test_a_failed_write_leaves_nothing_behind",
+    ),
+    Bug(
+        "a cache that all can read",
+        "store/files",
+        "                os.fchmod(descriptor, 0o600)",
+        "                os.fchmod(descriptor, 0o644)",
+        "test_store_directory.py::test_nothing_is_open_to_others",
+    ),
+    Bug(
+        "somebody else's file is taken",
+        "store/files",
+        "return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1",
+        "return stat.S_ISREG(status.st_mode)",
+        "test_store_directory.py::test_planted_files_are_removed_and_victims_unchanged",
+    ),
+    Bug(
+        "two mounts share a cache",
+        "store/lock",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "test_store_directory.py::test_one_process_at_a_time",
+    ),
+    Bug(
+        "the index is not synced",
+        "store/database",
+        '"PRAGMA synchronous = FULL"',
+        '"PRAGMA synchronous = OFF"',
+        "test_store_losses.py",
+    ),
+    Bug(
+        "a changed row is believed",
+        "store/index",
+        "if seal == seal_of(table, *columns)]",
+        "if seal]",
+        "test_store_index.py::test_a_changed_row_counts_as_absent",
+    ),
+    Bug(
+        "a damaged entry of the journal is carried out",
+        "store/journal",
+        'sound = seal == seal_of("journal", self._account, number, raw)',
+        "sound = True",
+        "test_store_journal.py::test_a_damaged_row_is_reported_once",
+    ),
+    Bug(
+        "the cache grows past its limit",
+        "store/space",
+        "over_limit = self._total_bytes + wanted_bytes - self._limits.max_bytes",
+        "over_limit = self._total_bytes - self._limits.max_bytes",
+        "test_store_eviction.py::test_the_limit_holds_for_many_writers",
+    ),
+    Bug(
+        "the disk is filled up",
+        "store/space",
+        "return max(over_limit, below_floor, 0)",
+        "return max(over_limit, 0)",
+        "test_store_eviction.py::test_a_floor_of_free_space_is_kept",
+    ),
+    Bug(
+        "the MD5 of bytes that were written over",
+        "store/spool",
+        "            elif offset < self._hashed_to:\n                self._start_over()",
+        "            elif False:\n                self._start_over()",
+        "test_store_spool.py::test_a_spool_holds_what_a_file_would",
+    ),
+    Bug(
+        "a hole counts as written",
+        "store/spool",
+        "return self._written.total_bytes\n",
+        "return self.size_bytes\n",
+        "test_store_spool.py::test_a_spool_holds_what_a_file_would",
+    ),
+)
+
+BUGS: Final = (*_CORE, *_API, *_STORE)
