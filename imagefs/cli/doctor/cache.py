@@ -25,68 +25,71 @@ REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs")
 
 def check_cache(folder: Path, min_free_bytes: int) -> Iterator[Finding]:
     """Whether *folder*, or the first of its parents that is there, does what a cache needs. Leaves nothing there."""
-    what = f"cache {folder}"
-    present = next(path for path in (folder, *folder.parents) if path.exists())
+    present = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110  # never raises
     try:
         with tempfile.TemporaryFile(dir=present) as tried:
-            yield from _trials(what, tried.fileno())
+            yield from _trials(tried.fileno())
         status = os.statvfs(present)
     except OSError as error:
         yield failure(
-            what, f"Nothing can be written below {present}: {error.strerror}.", "Choose another --cache-dir"
+            "cache",
+            f"Nothing can be written in {present}, for {folder}: {error.strerror}.",
+            "Choose another --cache-dir",
         )
         return
-    yield _place(what, present)
+    yield _place(folder, present)
     free_bytes = status.f_bavail * status.f_frsize
     if free_bytes <= min_free_bytes:
         yield warning(
-            f"space of {what}",
+            "cache space",
             f"{_gib(free_bytes)} free: nothing new is cached below {_gib(min_free_bytes)}.",
             "Make room on that disk, or choose another --cache-dir",
         )
     else:
-        yield ok(f"space of {what}", f"{_gib(free_bytes)} free")
+        yield ok("cache space", f"{_gib(free_bytes)} free")
 
 
-def _trials(what: str, descriptor: int) -> Iterator[Finding]:
+def _trials(descriptor: int) -> Iterator[Finding]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         yield failure(
-            f"locks in {what}", f"Files cannot be locked: {error.strerror}.", "Choose a --cache-dir on a local disk"
+            "cache locks", f"Files cannot be locked: {error.strerror}.", "Choose a --cache-dir on a local disk"
         )  # fmt: skip
     else:
-        yield ok(f"locks in {what}", "Files can be locked.")
+        yield ok("cache locks", "Files can be locked.")
     os.ftruncate(descriptor, TRIED_BYTES)
     if os.fstat(descriptor).st_blocks > SPARSE_BLOCKS:
         yield warning(
-            f"sparse files in {what}",
+            "cache holes",
             "Holes take space: each image that is looked at takes its whole size.",
             "Choose a --cache-dir on ext4, xfs, btrfs or the like",
         )
     elif not punches_holes(descriptor):
         yield warning(
-            f"sparse files in {what}",
+            "cache holes",
             "Parts of a file cannot be freed: only whole images are evicted.",
             "Choose a --cache-dir on ext4, xfs, btrfs or the like",
         )
     else:
-        yield ok(f"sparse files in {what}", "Holes take no space, and can be made.")
+        yield ok("cache holes", "Holes take no space, and can be made.")
 
 
-def _place(what: str, present: Path) -> Finding:
+def _place(folder: Path, present: Path) -> Finding:
     device = present.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     kind = next((mount.filesystem_type for mount in mounts() if mount.device == wanted), "of an unknown kind")
     if kind in VOLATILE:
         return warning(
-            f"disk of {what}", f"{kind}: gone with the next boot.", "Choose a --cache-dir on a disk"
+            "cache disk", f"{folder} is on {kind}: gone with the next boot.", "Choose a --cache-dir on a disk"
         )
     if kind in REMOTE:
         return warning(
-            f"disk of {what}", f"{kind}: everything travels twice.", "Choose a --cache-dir on a local disk"
+            "cache disk",
+            f"{folder} is on {kind}: everything travels twice.",
+            "Choose a --cache-dir on a local disk",
         )
-    return ok(f"disk of {what}", kind)
+    return ok("cache disk", f"{folder} is on {kind}.")
 
 
 def _gib(size_bytes: int) -> str:
