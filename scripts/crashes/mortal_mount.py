@@ -58,7 +58,9 @@ class MortalMount:
             if process.poll() is not None:
                 raise Stuck(f"it could not be mounted: {self._errors.read_text()[-500:]}")
             yield
-            subprocess.run((IMAGEFS, "umount", str(self.root)), check=True, timeout=END_S)
+            subprocess.run(
+                (IMAGEFS, "umount", str(self.root)), check=True, capture_output=True, timeout=END_S
+            )
             process.wait(END_S)
         finally:
             kill_all(process)
