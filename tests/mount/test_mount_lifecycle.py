@@ -46,6 +46,32 @@ def test_the_foreground_ends_on_a_signal(service, prepare, number):
     assert not mounted.is_mounted
 
 
+def test_ctrl_c_while_the_mount_waits_for_the_service(service, prepare):
+    """The command and what it began in the background end together, and nothing is mounted."""
+    service.switches.latency_s = 600.0
+    mounted = prepare()
+    mounted.may_log(".")
+    command = ["env", "--default-signal=INT", *mounted.command]  # whoever runs the tests may ignore it
+    with subprocess.Popen(
+        command, env=environment_of(MYSELF), stderr=subprocess.PIPE, process_group=0
+    ) as process:
+        eventually((mounted.cache_dir / "lock").exists, within_s=60)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read().strip() == b"imagefs: interrupted"
+        eventually(lambda: not group_lives(process.pid), within_s=60)
+    assert not mounted.is_mounted
+
+
+def group_lives(group: int) -> bool:
+    """Whether a process of *group* is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_a_service_manager_is_told_when_the_tree_can_be_used(service, prepare, workspace):
     """As systemd expects it of Type=notify: not before, and by the process that it started."""
     mounted = prepare()
