@@ -13,7 +13,7 @@ from typing import Final
 
 from benchmarks import mounts
 from benchmarks.experiment import NO_CROWDS, Bench, Experiment, Scale
-from benchmarks.machine import MIB, timed
+from benchmarks.machine import MIB, make_cold, timed
 from benchmarks.results import Goal
 from benchmarks.server import REGION, Server, Wanted
 from imagefs.api import ServiceClient
@@ -81,7 +81,19 @@ def _copy_round(bench: Bench) -> Mapping[str, float]:
         "cp": statistics.median(ours_ms),
         "image/list and image/replicate": statistics.median(bare_ms),
         "fetched": max(fetched_mib),
+        **_downloads_ms(bench),
     }
+
+
+def _downloads_ms(bench: Bench) -> Mapping[str, float]:
+    """What a copy begins with where the content has to come here first. It goes nowhere then: no disk is measured."""
+    make_cold([bench.server.contents[COPIED]])
+    with bench.server.behaving(latency_s=LATENCY_S):
+        with mounts.rclone(bench.server, bench.scratch, "off") as mount:
+            rclone_s = timed("cp", mount.images / COPIED, "/dev/null").wall_s
+        url = bench.server.plain_url + COPIED
+        curl_s = timed("curl", "--silent", "--show-error", "--fail", "-o", "/dev/null", url).wall_s
+    return {"cp out of rclone mount": rclone_s * 1000, "curl": curl_s * 1000}
 
 
 COPY: Final = Experiment(
@@ -98,6 +110,14 @@ COPY: Final = Experiment(
             at_most=50,
         ),
         Goal("cp of 3 GiB between regions: bytes fetched", "fetched", "MiB", at_most=0, budget=True),
+        Goal(
+            "the same, against cp out of rclone mount, to nowhere",
+            "cp",
+            "ms",
+            "cp out of rclone mount",
+            at_most=1,
+        ),
+        Goal("the same, against curl -o /dev/null", "cp", "ms", "curl", at_most=1),
     ),
 )
 

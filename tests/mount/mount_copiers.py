@@ -19,7 +19,7 @@ class Copier:
 
     ``by_range``: copy_file_range(2) arrives, so that nothing is transferred. ``moves``: the source goes. ``renames``:
     the target may have another name than the source. ``replaces``: it removes what has the target's name already.
-    ``reads_disk``: it can have a source on another file system.
+    ``reads_disk``: it can have a source on another file system. ``hears_close``: an error of close(2) is one of its own.
     """
 
     command: tuple[str, ...]
@@ -28,6 +28,7 @@ class Copier:
     renames: bool = True
     replaces: bool = False
     reads_disk: bool = True
+    hears_close: bool = True
 
     def words(self, source: Path, target: Path) -> list[str]:
         """The command line that copies *source* to *target*."""
@@ -101,6 +102,7 @@ COPIERS: Final = {
     "install": Copier(("install", "-m", "644", "{source}", "{target}"), by_range=True, replaces=True),
     "cat": _shell('cat "$1" > "$2"', "{source}", "{target}", by_range=True),
     "tee": _shell('tee "$2" < "$1" > /dev/null', "{source}", "{target}"),
+    "sponge": _shell('sponge "$2" < "$1"', "{source}", "{target}"),
     "dd": Copier(("dd", "if={source}", "of={target}", "bs=64K")),
     "dd-fsync": Copier(("dd", "if={source}", "of={target}", "bs=64K", "conv=fsync")),
     "rsync": Copier(("rsync", "{source}", "{target}")),
@@ -114,6 +116,11 @@ COPIERS: Final = {
     "cpio": _shell(
         'cd "$1" && echo "$2" | cpio -p "$3"', "{folder}", "{name}", "{into}", renames=False, replaces=True
     ),
+    "pax": _shell(
+        'cd "$1" && pax -rw "$2" "$3"', "{folder}", "{name}", "{into}",
+        renames=False, replaces=True, hears_close=False,
+    ),
+    "uutils-cp": Copier(("coreutils", "cp", "{source}", "{target}"), by_range=True, hears_close=False),
     "rclone-copyto": _rclone("copyto"),
     "gio-copy": Copier(("gio", "copy", "{source}", "{target}")),
     "node-copyFile": _node("fs.copyFileSync(...process.argv.slice(1))", by_range=True),
@@ -125,6 +132,7 @@ COPIERS: Final = {
     ),
     "python-sendfile": _python(_LOOP.format(call="sendfile(b, a, None, rest)")),
     "mv": Copier(("mv", "{source}", "{target}"), by_range=True, moves=True),
+    "uutils-mv": Copier(("coreutils", "mv", "{source}", "{target}"), by_range=True, moves=True, hears_close=False),
     "busybox-mv": Copier(("busybox", "mv", "{source}", "{target}"), by_range=True, moves=True),
     "rsync-remove-source": Copier(("rsync", "--remove-source-files", "{source}", "{target}"), moves=True),
     "rclone-moveto": _rclone("moveto", by_range=True, moves=True, replaces=True),
