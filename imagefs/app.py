@@ -165,7 +165,6 @@ async def _serve_tree(
             cache.spool,
             service.disk_threads,
             nursery.start_soon,
-            vanished=lambda draft: tree.draft_vanished(draft),  # noqa: PLW0108  # made below
             publisher=publisher,
         )
         status = Status(_facts(config), account, library, cache, client.tally, service.traffic, errors)
@@ -176,9 +175,7 @@ async def _serve_tree(
             controls,
             Ownership(config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()),
             Steward(account, cache, service.disk_threads, status),
-            names_ttl_s=AccountSettings().pending_ttl_s,
             wall_ns=time.time_ns,
-            forget_name=session.forget_name,
         )
         operations = Operations(
             tree, Requests(interpose.load()), free_bytes=0 if config.read_only else FREE_BYTES

@@ -21,6 +21,7 @@
     │   ├── ImageFailed              the service says it was killed or failed
     │   ├── ImageUnusable            its details make no sense (no size, ...)
     │   ├── ImageChanged             it changed or vanished under a reader
+    │   │   └── Outdated             its name leads to another file by now; the kernel looks it up again
     │   ├── TransferBroken           cut short, too long, wrong range, encoded, ...
     │   ├── TransferStalled          no progress within the deadline
     │   └── ContentWrong             size or MD5 differ, twice
@@ -130,6 +131,10 @@ class ImageUnusable(ContentError):
 
 class ImageChanged(ContentError):
     """The image changed or vanished while it was open."""
+
+
+class Outdated(ImageChanged):
+    """What is to be opened has other content than the kernel believes, which looks the name up again."""
 
 
 class TransferBroken(ContentError):

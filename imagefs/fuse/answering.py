@@ -52,20 +52,6 @@ def answering_patiently(
     return _answering(operation, math.inf)
 
 
-def answering_in_directory(
-    operation: Callable[Concatenate[A, P], Awaitable[R]],
-) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
-    """As :func:`answering`, for what the kernel keeps a directory locked for."""
-
-    @functools.wraps(operation)
-    async def answer(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self.requests.in_directory():
-            return await within_deadline(self, *args, **kwargs)
-
-    within_deadline = answering(operation)
-    return answer
-
-
 def _answering(
     operation: Callable[Concatenate[A, P], Awaitable[R]], deadline_s: float
 ) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:

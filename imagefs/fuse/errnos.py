@@ -39,6 +39,7 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
     errors.ImageFailed: Verdict(errno.EIO),
     errors.ImageUnusable: Verdict(errno.EIO, logging.WARNING),
     errors.ImageChanged: Verdict(errno.ESTALE, logging.WARNING),
+    errors.Outdated: Verdict(errno.ESTALE),
     errors.TransferBroken: Verdict(errno.EIO, logging.WARNING),
     errors.TransferStalled: Verdict(errno.ETIMEDOUT, logging.WARNING),
     errors.ContentWrong: Verdict(errno.EIO, logging.ERROR),

@@ -11,6 +11,9 @@
  *     handler, before any other request is processed, and so finds its request's number in imagefs_current;
  *   - init asks the kernel for what lets requests wait without holding up others.
  *
+ * In the same way pyfuse3's replies with a name pass through here: pyfuse3 has one number for what the kernel calls an
+ * inode and for what stat(2) shows, and where these differ, it is given the kernel's as the inode's generation.
+ *
  * No policy is in here: what an interrupt or a copy means is decided in requests.py.
  *
  * All of it runs on the one thread that processes requests, which holds Python's global interpreter lock: pyfuse3
@@ -74,6 +77,8 @@ static struct {
     __typeof__(&fuse_req_interrupt_func) req_interrupt_func;
     __typeof__(&fuse_reply_write) reply_write;
     __typeof__(&fuse_reply_err) reply_err;
+    __typeof__(&fuse_reply_entry) reply_entry;
+    __typeof__(&fuse_add_direntry_plus) add_direntry_plus;
 } libfuse;
 
 /*
@@ -91,8 +96,11 @@ static bool find_libfuse(const void *caller)
     libfuse.req_interrupt_func = (__typeof__(libfuse.req_interrupt_func))dlsym(handle, "fuse_req_interrupt_func");
     libfuse.reply_write = (__typeof__(libfuse.reply_write))dlsym(handle, "fuse_reply_write");
     libfuse.reply_err = (__typeof__(libfuse.reply_err))dlsym(handle, "fuse_reply_err");
+    libfuse.reply_entry = (__typeof__(libfuse.reply_entry))dlsym(handle, "fuse_reply_entry");
+    libfuse.add_direntry_plus = (__typeof__(libfuse.add_direntry_plus))dlsym(handle, "fuse_add_direntry_plus");
     dlclose(handle); /* RTLD_NOLOAD has counted one more user */
-    return libfuse.session_new && libfuse.req_interrupt_func && libfuse.reply_write && libfuse.reply_err;
+    return libfuse.session_new && libfuse.req_interrupt_func && libfuse.reply_write && libfuse.reply_err &&
+           libfuse.reply_entry && libfuse.add_direntry_plus;
 }
 
 /* Both return 0, or a negative errno where the kernel does not wait for the reply any more. */
@@ -214,6 +222,32 @@ static void changed_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 /* ---- What pyfuse3 calls ---- */
+
+static struct fuse_entry_param numbered(const struct fuse_entry_param *entry)
+{
+    struct fuse_entry_param changed = *entry;
+
+    if (changed.generation) {
+        changed.ino = changed.generation;
+        changed.generation = 0;
+    }
+    return changed;
+}
+
+EXPORTED int fuse_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry)
+{
+    struct fuse_entry_param changed = numbered(entry);
+
+    return libfuse.reply_entry(req, &changed);
+}
+
+EXPORTED size_t fuse_add_direntry_plus(fuse_req_t req, char *buf, size_t bufsize, const char *name,
+                                       const struct fuse_entry_param *entry, off_t off)
+{
+    struct fuse_entry_param changed = numbered(entry);
+
+    return libfuse.add_direntry_plus(req, buf, bufsize, name, &changed, off);
+}
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 EXPORTED struct fuse_session *fuse_session_new_versioned(struct fuse_args *args, const struct fuse_lowlevel_ops *op,

@@ -13,7 +13,7 @@ from typing import Final
 import pyfuse3
 
 from imagefs.errors import InvalidArgument
-from imagefs.fuse.answering import answering, answering_in_directory, answering_patiently, reply_for
+from imagefs.fuse.answering import answering, answering_patiently, reply_for
 from imagefs.fuse.requests import Requests
 from imagefs.vfs.attributes import Attributes
 from imagefs.vfs.files import OpenedFile
@@ -44,12 +44,12 @@ class Operations(pyfuse3.Operations):
 
     # Names and attributes
 
-    @answering_in_directory
+    @answering
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """lookup(2) of one name."""
-        return _entry(await self._tree.lookup(parent_inode, name))
+        return self._entry(await self._tree.lookup(parent_inode, name))
 
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
         """The kernel drops references; must not raise."""
@@ -59,7 +59,7 @@ class Operations(pyfuse3.Operations):
     @answering
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """stat(2)."""
-        return _entry(await self._tree.attributes(inode))
+        return self._entry(await self._tree.attributes(inode))
 
     @answering
     async def setattr(
@@ -73,7 +73,7 @@ class Operations(pyfuse3.Operations):
         """chmod(2), chown(2), utimensat(2), truncate(2)."""
         if fields.update_size:
             await self._tree.truncate(inode, attr.st_size)
-        return _entry(
+        return self._entry(
             await self._tree.set_attributes(
                 inode,
                 mode=attr.st_mode if fields.update_mode else None,
@@ -103,18 +103,18 @@ class Operations(pyfuse3.Operations):
         """opendir(3)."""
         return pyfuse3.FileHandleT(await self._tree.open_directory(inode))
 
-    @answering_in_directory
+    @answering
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """readdir(3), as READDIRPLUS: each entry carries the attributes as far as they are known."""
         entries = self._tree.entries(fh)
         for position in range(start_id, len(entries)):
             entry = entries[position]
-            attributes = _entry(self._tree.entry_attributes(entry.node))
+            node, attributes = self._tree.listed(entry.node)
             name = pyfuse3.FileNameT(entry.name)
-            if not pyfuse3.readdir_reply(token, name, attributes, position + 1):
+            if not pyfuse3.readdir_reply(token, name, self._entry(attributes), position + 1):
                 return
             if not entry.dot:
-                self._tree.remember(entry.node)
+                self._tree.remember(node)
 
     @answering
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
@@ -215,7 +215,7 @@ class Operations(pyfuse3.Operations):
 
     # Changes
 
-    @answering_in_directory
+    @answering
     async def create(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -226,7 +226,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there."""
         opened, attributes = await self._tree.changes.create(parent_inode, name)
-        return _file_info(opened), _entry(attributes)
+        return _file_info(opened), self._entry(attributes)
 
     @answering
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
@@ -238,14 +238,14 @@ class Operations(pyfuse3.Operations):
         """close(2) of one descriptor. An upload takes as long as it takes."""
         await self._tree.files.flush(fh)
 
-    @answering_in_directory
+    @answering
     async def unlink(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """unlink(2)."""
         await self._tree.changes.unlink(parent_inode, name)
 
-    @answering_in_directory
+    @answering
     async def rename(
         self,
         parent_inode_old: pyfuse3.InodeT,
@@ -261,7 +261,7 @@ class Operations(pyfuse3.Operations):
             parent_inode_old, name_old, parent_inode_new, name_new, exchange=exchange
         )
 
-    @answering_in_directory
+    @answering
     async def link(
         self,
         inode: pyfuse3.InodeT,
@@ -270,9 +270,9 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """link(2)."""
-        return _entry(await self._tree.changes.link(inode, new_parent_inode, new_name))
+        return self._entry(await self._tree.changes.link(inode, new_parent_inode, new_name))
 
-    @answering_in_directory
+    @answering
     async def mkdir(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -283,14 +283,14 @@ class Operations(pyfuse3.Operations):
         """mkdir(2)."""
         raise self._tree.changes.refusal_of_structure(parent_inode)
 
-    @answering_in_directory
+    @answering
     async def rmdir(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """rmdir(2)."""
         raise self._tree.changes.refusal_of_structure(parent_inode)
 
-    @answering_in_directory
+    @answering
     async def symlink(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -301,7 +301,7 @@ class Operations(pyfuse3.Operations):
         """symlink(2)."""
         raise self._tree.changes.refusal_of_structure(parent_inode)
 
-    @answering_in_directory
+    @answering
     async def mknod(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -313,6 +313,26 @@ class Operations(pyfuse3.Operations):
         """mknod(2)."""
         raise self._tree.changes.refusal_of_structure(parent_inode)
 
+    def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(attributes.inode)
+        if attributes.edition:
+            if self.requests.has_addition:
+                entry.generation = attributes.edition  # which interpose.c makes the kernel's number
+            else:
+                entry.st_ino = pyfuse3.InodeT(attributes.edition)
+        entry.st_mode = pyfuse3.ModeT(attributes.mode)
+        entry.st_nlink = attributes.links
+        entry.st_uid = attributes.uid
+        entry.st_gid = attributes.gid
+        entry.st_size = attributes.size_bytes
+        entry.st_blocks = attributes.sectors
+        entry.st_blksize = MAX_READ_BYTES
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+        entry.attr_timeout = attributes.ttl_s
+        entry.entry_timeout = attributes.entry_ttl_s
+        return entry
+
 
 def _is_owner(ctx: pyfuse3.RequestContext) -> bool:
     """Whether the caller is who mounted, or root."""
@@ -323,19 +343,3 @@ def _file_info(opened: OpenedFile) -> pyfuse3.FileInfo:
     return pyfuse3.FileInfo(
         fh=pyfuse3.FileHandleT(opened.handle), keep_cache=opened.keep_cache, direct_io=opened.direct
     )
-
-
-def _entry(attributes: Attributes) -> pyfuse3.EntryAttributes:
-    entry = pyfuse3.EntryAttributes()
-    entry.st_ino = pyfuse3.InodeT(attributes.inode)
-    entry.st_mode = pyfuse3.ModeT(attributes.mode)
-    entry.st_nlink = attributes.links
-    entry.st_uid = attributes.uid
-    entry.st_gid = attributes.gid
-    entry.st_size = attributes.size_bytes
-    entry.st_blocks = attributes.sectors
-    entry.st_blksize = MAX_READ_BYTES
-    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
-    entry.attr_timeout = attributes.ttl_s
-    entry.entry_timeout = attributes.entry_ttl_s
-    return entry

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,11 +64,13 @@ class Requests:
         self._addition = addition
         self._under_way: dict[int, _Work] = {}
         self._copies: _Copies | None = None
-        self._in_directories = 0
-        self.directories_free = threading.Event()
-        self.directories_free.set()
         if addition is not None:
             addition.register(self._interrupt, self._copy)
+
+    @property
+    def has_addition(self) -> bool:
+        """Whether the C addition takes part."""
+        return self._addition is not None
 
     @contextmanager
     def interruptible(self, timeout_s: float = math.inf) -> Iterator[None]:
@@ -89,21 +90,6 @@ class Requests:
             self._under_way.pop(number, None)
         if work.scope.cancelled_caught:
             raise Interrupted("Interrupted by a signal.") if work.interrupted else trio.TooSlowError
-
-    @contextmanager
-    def in_directory(self) -> Iterator[None]:
-        """Around a request for which the kernel keeps a directory locked until it is answered.
-
-        ``directories_free`` is set, for any thread, while there is none.
-        """
-        self._in_directories += 1
-        self.directories_free.clear()
-        try:
-            yield
-        finally:
-            self._in_directories -= 1
-            if not self._in_directories:
-                self.directories_free.set()
 
     def _take_current(self) -> int:
         """The current request's number; 0 where it is not known."""

@@ -19,7 +19,6 @@ import trio
 
 from imagefs.errors import SetupError
 from imagefs.fuse import interpose
-from imagefs.fuse.forgetting import Forgetter
 from imagefs.fuse.mounts import READ_AHEAD_KB, absolute, mount_at
 from imagefs.fuse.operations import Operations
 
@@ -58,7 +57,7 @@ class Session:
 
     def __init__(self, options: MountOptions) -> None:
         self._options = options
-        self._forgetter: Forgetter | None = None
+        self._mounted = False
         logging.getLogger("pyfuse3").addFilter(_is_worth_saying)
 
     def mount(self, operations: Operations) -> None:
@@ -70,8 +69,7 @@ class Session:
                 f"{self._options.mountpoint} could not be mounted: FUSE refused (is /dev/fuse there and usable, "
                 "and fuse3 installed?)."
             ) from error
-        self._forgetter = Forgetter(operations.requests.directories_free)
-        self._forgetter.start()
+        self._mounted = True
         if not interpose.in_use():
             logger.warning(
                 "Without the addition to libfuse, which was not built when imagefs was installed, copies between "
@@ -91,15 +89,9 @@ class Session:
 
     def unmount(self) -> None:
         """Unmount if still mounted. Requests that wait fail, and files that are open stop working."""
-        if self._forgetter is not None:
-            self._forgetter.stop()
-            self._forgetter = None
+        if self._mounted:
+            self._mounted = False
             pyfuse3.close(unmount=True)
-
-    def forget_name(self, directory: int, name: bytes) -> None:
-        """Tell the kernel that *name* in *directory* may mean something else now."""
-        if self._forgetter is not None:
-            self._forgetter.forget(directory, name)
 
     async def _await_signal(self, scope: trio.CancelScope) -> None:
         with trio.open_signal_receiver(*UNMOUNT_SIGNALS) as signals:

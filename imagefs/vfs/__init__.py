@@ -8,6 +8,7 @@ Everything here runs on trio's thread.
 ``resolution``   what a name or a number stands for at this moment
 ``attributes``   the rules for stat(2), ``xattrs`` those for getxattr(2)
 ``metadata``     both for a node of the account; ``usage`` for df
+``editions``     which inode stands for which content of an image
 ``directories``  open directories
 ``files``        open files
 ``changes``      create, rename, unlink, link
@@ -15,6 +16,5 @@ Everything here runs on trio's thread.
 ``drafts``       new files: their names and lives; ``draft_file`` is one of them
 ``filling``      what is put into drafts; ``matching`` finds the image that it is
 ``settling``     how a draft ends: as an image, or refused
-``notices``      what the kernel is told of that happened behind its back
 ===============  =======================================================================
 """

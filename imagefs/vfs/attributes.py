@@ -14,15 +14,20 @@ SECTOR_BYTES: Final = 512
 """The unit of ``st_blocks`` (stat(3type))."""
 
 ATTRIBUTES_TTL_S: Final = 300.0
-"""How long the kernel may keep the attributes of an active image: they do not change, and what changes behind the
-mount's back is invalidated."""
+"""How long the kernel may keep the attributes of an active image, which do not change. Whoever looks at a name gets
+them anew with it."""
+
+NAMES_TTL_S: Final = 1.0
+"""How long the kernel may believe in a name. It is never told that one has changed: it takes such a notice in only
+while nobody has the directory locked, and if this process were killed meanwhile, neither could end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """What stat(2) shows, and how long the kernel may believe it.
 
-    ``entry_ttl_s`` is for the name, ``ttl_s`` for the rest.
+    ``entry_ttl_s`` is for the name, ``ttl_s`` for the rest. ``settled`` is set where the size is that of an active
+    image. ``edition`` is the number that the kernel has for the file, where that is not ``inode``, else 0.
     """
 
     inode: int
@@ -34,6 +39,8 @@ class Attributes:
     links: int = 1
     ttl_s: float = 0.0
     entry_ttl_s: float = 0.0
+    settled: bool = False
+    edition: int = 0
 
     @property
     def sectors(self) -> int:
@@ -55,9 +62,8 @@ class Ownership:
 class AttributeRules:
     """Makes :class:`Attributes`."""
 
-    def __init__(self, ownership: Ownership, names_ttl_s: float) -> None:
+    def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
-        self._names_ttl_s = names_ttl_s
 
     @property
     def read_only(self) -> bool:
@@ -73,8 +79,8 @@ class AttributeRules:
             size_bytes=0,
             mtime_ns=self._ownership.mounted_ns,
             links=2,
-            ttl_s=self._names_ttl_s,
-            entry_ttl_s=self._names_ttl_s,
+            ttl_s=NAMES_TTL_S,
+            entry_ttl_s=NAMES_TTL_S,
         )
 
     def of_image(
@@ -103,7 +109,8 @@ class AttributeRules:
             mtime_ns=mtime_ns,
             links=1 if listed else 0,
             ttl_s=ATTRIBUTES_TTL_S if settled else 0.0,
-            entry_ttl_s=self._names_ttl_s if settled else 0.0,
+            entry_ttl_s=NAMES_TTL_S if settled else 0.0,
+            settled=settled,
         )
 
     def of_control(self, node: Control, size_bytes: int) -> Attributes:
@@ -115,7 +122,7 @@ class AttributeRules:
             mtime_ns=self._ownership.mounted_ns,
             links=1,
             ttl_s=0.0,
-            entry_ttl_s=self._names_ttl_s,
+            entry_ttl_s=NAMES_TTL_S,
         )
 
     def of_draft(self, node: Draft, draft: DraftFile | None) -> Attributes:
@@ -140,6 +147,9 @@ class AttributeRules:
         links: int,
         ttl_s: float,
         entry_ttl_s: float,
+        settled: bool = False,
     ) -> Attributes:
         owner = self._ownership
-        return Attributes(inode, mode, size_bytes, mtime_ns, owner.uid, owner.gid, links, ttl_s, entry_ttl_s)
+        return Attributes(
+            inode, mode, size_bytes, mtime_ns, owner.uid, owner.gid, links, ttl_s, entry_ttl_s, settled
+        )

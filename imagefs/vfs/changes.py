@@ -12,6 +12,7 @@ from imagefs.core.names import decode, from_os
 from imagefs.errors import Exists, NotFound, NotPermitted, ReadOnly, TreeError
 from imagefs.vfs.attributes import AttributeRules, Attributes
 from imagefs.vfs.drafts import Drafts
+from imagefs.vfs.editions import Editions
 from imagefs.vfs.files import Files, OpenedFile
 from imagefs.vfs.metadata import Metadata
 from imagefs.vfs.nodes import Control, Draft, Image, Region, Root
@@ -29,9 +30,8 @@ class Changes:
         resolution: Resolution,
         metadata: Metadata,
         rules: AttributeRules,
-        *,
+        editions: Editions,
         wall_ns: Callable[[], int],
-        forget_name: Callable[[int, bytes], None],
     ) -> None:
         self._account = account
         self._files = files
@@ -39,8 +39,8 @@ class Changes:
         self._resolution = resolution
         self._metadata = metadata
         self._rules = rules
+        self._editions = editions
         self._wall_ns = wall_ns
-        self._forget_name = forget_name
 
     async def create(self, parent: int, name: bytes) -> tuple[OpenedFile, Attributes]:
         """A new, empty file in a region. Raises Exists, NotPermitted in the root."""
@@ -82,7 +82,6 @@ class Changes:
         if isinstance(source, Draft) and await self._drafts.rename(
             self._resolution.draft(source), new.name, filename
         ):
-            self._forget_name(old.inode, old_name)
             return
         source = self._resolution.settled(source)
         if not isinstance(source, Image):
@@ -93,8 +92,6 @@ class Changes:
         else:
             replica_id = await self._account.move(source.image_id, new.name, name)
             self._resolution.moved(source.image_id, replica_id)
-            self._forget_name(new.inode, new_name)  # the kernel takes it for the source
-        self._forget_name(old.inode, old_name)
 
     async def unlink(self, parent: int, name: bytes) -> None:
         """image/delete. Raises NotPermitted for the control file, and what the service answers."""
@@ -120,8 +117,8 @@ class Changes:
         if self._resolution.find(region, new_name, snapshot) is not None:
             raise Exists(f"There is a {new_name!r} in {region.name} already.")
         replica_id = await self._account.replicate(image.image_id, region.name, decode(from_os(new_name)))
-        replica = Image(replica_id)
-        attributes = await self._metadata.attributes(replica)
+        attributes = await self._metadata.attributes(Image(replica_id))
+        replica, attributes = self._editions.named(replica_id, attributes)
         self._resolution.remember(replica)
         return attributes
 

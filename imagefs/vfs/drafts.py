@@ -36,7 +36,7 @@ NAMES_PATIENCE_S: Final = 30.0
 """How long a rename or removal waits for the draft: the kernel holds its directory meanwhile."""
 
 FIRST_NUMBER: Final = 2
-"""Inode numbers from here up to 2**32 live only as long as a mount (:mod:`imagefs.core.inodes`)."""
+"""Inode numbers from here up to 2**31 live only as long as a mount (:mod:`imagefs.core.inodes`)."""
 
 
 class Drafts:
@@ -48,18 +48,13 @@ class Drafts:
         new_spool: Callable[[], SpoolFile],
         disk_threads: trio.CapacityLimiter,
         spawn: Callable[..., None],
-        vanished: Callable[[DraftFile], None],
         publisher: Publisher | None = None,
     ) -> None:
-        """*vanished* is told of a draft that is gone from its directory, settled or not.
-
-        Without *publisher*, content that no image has is refused.
-        """
+        """Without *publisher*, content that no image has is refused."""
         self._spawn = spawn
-        self._vanished = vanished
         self._numbers = itertools.count(FIRST_NUMBER)
         self._by_number: dict[int, DraftFile] = {}
-        self._settling = Settling(account, disk_threads, spawn, self._left, publisher)
+        self._settling = Settling(account, disk_threads, spawn, self._let_go, publisher)
         self.filling = Filling(account, self._settling, new_spool, disk_threads)
 
     # The directory
@@ -150,11 +145,6 @@ class Drafts:
                 await self._settling.close_spool(draft)
         except Exception:
             logger.exception("A draft could not be removed.")
-
-    def _left(self, draft: DraftFile) -> None:
-        """The draft is gone from its directory."""
-        self._vanished(draft)
-        self._let_go(draft)
 
     def _let_go(self, draft: DraftFile) -> None:
         """A refused draft that nobody has open is not needed any more."""

@@ -19,11 +19,13 @@ from imagefs.errors import (
     ImageUnusable,
     NotFound,
     NotSupported,
+    Outdated,
     ReadOnly,
 )
 from imagefs.vfs.control import ControlFiles, ControlHandle
 from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.drafts import Drafts
+from imagefs.vfs.editions import Editions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class OpenedFile:
 @dataclass(eq=False, slots=True)
 class _OpenImage:
     image: ListedImage
+    inode: int
     reader: Reader
 
 
@@ -65,17 +68,17 @@ class Files:
         self._controls = controls
         self._open: dict[int, _OpenFile] = {}
         self._handles = itertools.count(1)
-        self._last_opened: dict[str, ContentKey] = {}
+        self.editions = Editions()
 
     # Opening and closing
 
-    async def open_image(self, image_id: str, *, patient: bool = False) -> OpenedFile:
-        """Open an image for reading.
+    async def open_image(self, image_id: str, inode: int, *, patient: bool = False) -> OpenedFile:
+        """Open an image for reading, which the kernel knows as *inode*.
 
         A pending image can be opened only where the opener is *patient* (O_NONBLOCK): not to be read, but for fsync(2)
         to wait for it. So does sync(1).
 
-        Raises NotFound, ImagePending, ImageFailed, ImageUnusable, and what the service's calls raise.
+        Raises NotFound, ImagePending, ImageFailed, ImageUnusable, Outdated, and what the service's calls raise.
         """
         image = (await self._account.images()).by_id.get(image_id)
         if image is None:
@@ -84,9 +87,12 @@ class Files:
             return OpenedFile(self._add(_OpenPending(image_id)), direct=True)
         key = await self._content_key(image)
         reader = await self._library.open(key, image_id)
-        keep_cache = reader.content.keepable and self._last_opened.get(image_id) == key
-        self._last_opened[image_id] = key
-        return OpenedFile(self._add(_OpenImage(image, reader)), keep_cache)
+        try:
+            keep_cache = self.editions.opened(inode, reader)
+        except Outdated:
+            self._library.close(reader)
+            raise
+        return OpenedFile(self._add(_OpenImage(image, inode, reader)), keep_cache)
 
     def open_draft(self, draft: DraftFile, *, writable: bool) -> OpenedFile:
         """One handle more on a draft. One who only reads it decides nothing when he closes it."""
@@ -106,8 +112,7 @@ class Files:
         """The last descriptor of the handle was closed."""
         file = self._open.pop(handle, None)
         if isinstance(file, _OpenImage):
-            if not file.reader.content.keepable:  # what the kernel has cached could be wrong still
-                self._last_opened.pop(file.image.image_id, None)
+            self.editions.closed(file.inode, file.reader)
             self._library.close(file.reader)
         elif isinstance(file, _OpenDraft):
             await self._drafts.released(file.draft)
@@ -219,5 +224,3 @@ class Files:
     def vanished(self, image_ids: set[str]) -> None:
         """These images are gone: their content may be that of others, but is not fetched from them any more."""
         self._library.vanished(image_ids)
-        for image_id in image_ids:
-            self._last_opened.pop(image_id, None)

@@ -5,7 +5,10 @@ Used by the tree. What the attributes of each kind of node are is up to :mod:`im
 
 from __future__ import annotations
 
+import math
 import os
+
+import trio
 
 from imagefs.account import Account
 from imagefs.core.models import ImageDetails, ListedImage
@@ -38,8 +41,11 @@ class Metadata:
         self._resolution = resolution
         self._rules = rules
 
-    async def attributes(self, node: Node) -> Attributes:
-        """What stat(2) shows. Raises NotFound, and what the service's calls raise."""
+    async def attributes(self, node: Node, patience_s: float = math.inf) -> Attributes:
+        """What stat(2) shows. Raises NotFound, and what the service's calls raise.
+
+        An image whose details are still missing after *patience_s*, if that is given, has no size yet.
+        """
         if isinstance(node, (Root, Region)):
             return self._rules.of_directory(node)
         if isinstance(node, Control):
@@ -50,11 +56,22 @@ class Metadata:
         image = (await self._account.images()).by_id.get(image_id)
         if image is None:
             return self._attributes_of_removed(image_id)
-        try:
-            details = await self._account.details(image_id)
-        except (Refused, MalformedAnswer):
-            return self._rules.of_image(image, None, self._account.local_mtime(image_id))
+        details = await self._details(image_id, patience_s)
         return self._rules.of_image(image, details, self._account.local_mtime(image_id))
+
+    async def _details(self, image_id: str, patience_s: float) -> ImageDetails | None:
+        """None where the service has none, or not in time; it goes on being asked."""
+        details = self._account.known_details(image_id)
+        if details is None and patience_s > 0:
+            with trio.move_on_after(patience_s):
+                try:
+                    details = await self._account.details(image_id)
+                except (Refused, MalformedAnswer):
+                    pass
+                except ServiceError:
+                    if patience_s == math.inf:
+                        raise
+        return details
 
     def _attributes_of_removed(self, image_id: str) -> Attributes:
         """An image that is gone from the listing still has attributes while it is open."""
@@ -69,7 +86,6 @@ class Metadata:
 
     def known_attributes(self, node: Node) -> Attributes:
         """What is known of *node* without asking anybody."""
-        node = self._resolution.settled(node)
         if isinstance(node, (Root, Region)):
             return self._rules.of_directory(node)
         if isinstance(node, Control):

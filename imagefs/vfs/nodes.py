@@ -31,14 +31,15 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image's file."""
+    """One image's file. ``number`` is 0 unless there was other content before: see :mod:`imagefs.vfs.editions`."""
 
     image_id: str
+    number: int = 0
 
     @property
     def inode(self) -> int:
-        """The inode number."""
-        return image_inode(self.image_id)
+        """The inode number; one that is not derived from the id is good for one mount."""
+        return self.number or image_inode(self.image_id)
 
 
 @dataclass(frozen=True, slots=True)

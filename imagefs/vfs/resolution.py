@@ -11,15 +11,17 @@ from imagefs.core.names import CONTROL_NAME, from_os
 from imagefs.errors import NotDirectory, NotFound
 from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.drafts import Drafts
+from imagefs.vfs.editions import Editions
 from imagefs.vfs.nodes import Control, Draft, Image, InodeTable, Node, Region, Root
 
 
 class Resolution:
     """The nodes that the kernel knows, and those that names lead to."""
 
-    def __init__(self, account: Account, drafts: Drafts) -> None:
+    def __init__(self, account: Account, drafts: Drafts, editions: Editions) -> None:
         self._account = account
         self._drafts = drafts
+        self._editions = editions
         self._inodes = InodeTable()
         self._moved: dict[str, str] = {}
 
@@ -60,6 +62,7 @@ class Resolution:
             if isinstance(node, Draft):
                 self._drafts.forget(node.number)
             elif isinstance(node, Image):
+                self._editions.forget(inode)
                 self._moved.pop(node.image_id, None)
 
     def looked_up(self, inode: int) -> Node | None:

@@ -33,15 +33,15 @@ class Settling:
         account: Account,
         disk_threads: trio.CapacityLimiter,
         spawn: Callable[..., None],
-        left: Callable[[DraftFile], None],
+        let_go: Callable[[DraftFile], None],
         publisher: Publisher | None,
     ) -> None:
-        """*left* is told of a draft that is gone from its directory, settled or refused."""
+        """*let_go* is told of a draft that is refused."""
         self.publisher = publisher
         self._account = account
         self._disk_threads = disk_threads
         self._spawn = spawn
-        self._left = left
+        self._let_go = let_go
 
     async def replicate(self, draft: DraftFile, source: ListedImage, key: ContentKey) -> None:
         """Have *source*, whose content is *key*, replicated under the draft's name."""
@@ -79,7 +79,6 @@ class Settling:
         try:
             self._raise_if_taken(draft)
             draft.image_id, draft.key = await ask()
-            self._left(draft)
             if draft.mtime_ns is not None:
                 await self._account.set_mtime(draft.image_id, draft.mtime_ns)
             logger.info("%r in %s is image %s by now.", draft.filename, draft.region, draft.image_id)
@@ -101,7 +100,7 @@ class Settling:
         """The draft leaves its directory, and whoever has it open gets *reason*."""
         if draft.is_open:
             draft.error = reason
-            self._left(draft)
+            self._let_go(draft)
         await self.close_spool(draft)
 
     async def close_spool(self, draft: DraftFile) -> None:

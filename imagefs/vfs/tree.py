@@ -6,34 +6,38 @@ kernel is the adapter's business. No metadata method ever starts a transfer.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from imagefs.account import Account
+from imagefs.account import Account, Snapshot
+from imagefs.core.models import ImageDetails
 from imagefs.errors import Exists, IsDirectory, NotPermitted, NotSupported, ReadOnly
 from imagefs.vfs import xattrs
 from imagefs.vfs.attributes import AttributeRules, Attributes, Ownership
 from imagefs.vfs.changes import Changes
 from imagefs.vfs.control import ControlFiles
 from imagefs.vfs.directories import Directories, DirectoryEntry
-from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files, OpenedFile
 from imagefs.vfs.metadata import Metadata
 from imagefs.vfs.nodes import Control, Draft, Image, Node, Region, Root
-from imagefs.vfs.notices import Notices
 from imagefs.vfs.resolution import Resolution
 from imagefs.vfs.steward import Steward
 from imagefs.vfs.usage import Usage, usage_of
 
 WRITING: Final = os.O_WRONLY | os.O_RDWR
 
+LOOKUP_PATIENCE_S: Final = 1.0
+"""How long a name waits for its image's details: up to libfuse 3.16 the kernel looks up one name of a directory at a
+time. Who wants to know more than the name then asks again, and holds up nobody."""
+
 
 class Tree:
     """One mounted account. Open files are :attr:`files`; what changes its directories is :attr:`changes`."""
 
-    def __init__(  # noqa: PLR0913  # what a tree is made of
+    def __init__(  # what a tree is made of
         self,
         account: Account,
         files: Files,
@@ -42,20 +46,17 @@ class Tree:
         ownership: Ownership,
         steward: Steward,
         *,
-        names_ttl_s: float,
         wall_ns: Callable[[], int],
-        forget_name: Callable[[int, bytes], None],
     ) -> None:
-        """*forget_name* tells the kernel that a name in a directory (its inode number) is no longer true."""
-        rules = AttributeRules(ownership, names_ttl_s)
+        rules = AttributeRules(ownership)
         self.files = files
         self._account = account
         self._drafts = drafts
         self._steward = steward
-        self._resolution = Resolution(account, drafts)
+        self._editions = files.editions
+        self._resolution = Resolution(account, drafts, self._editions)
         self._metadata = Metadata(account, files, drafts, controls, self._resolution, rules)
         self._directories = Directories(drafts)
-        self._notices = Notices(account, files, forget_name)
         self.changes = Changes(
             account,
             files,
@@ -63,9 +64,10 @@ class Tree:
             self._resolution,
             self._metadata,
             rules,
-            wall_ns=wall_ns,
-            forget_name=forget_name,
+            self._editions,
+            wall_ns,
         )
+        account.subscribe(on_change=self._listing_changed, on_details_change=self._details_changed)
 
     # Names
 
@@ -76,7 +78,9 @@ class Tree:
         """
         directory = self._resolution.directory(parent)
         node = self._resolution.resolve(directory, name, await self._account.images())
-        attributes = await self._metadata.attributes(node)
+        attributes = await self._metadata.attributes(node, LOOKUP_PATIENCE_S)
+        if isinstance(node, Image):
+            node, attributes = self._editions.named(node.image_id, attributes)
         self._resolution.remember(node)
         return attributes
 
@@ -88,19 +92,21 @@ class Tree:
         """The kernel drops *lookups* references."""
         self._resolution.forget(inode, lookups)
 
-    def draft_vanished(self, draft: DraftFile) -> None:
-        """The draft's name means something else now: an image, or nothing."""
-        self._notices.draft_vanished(draft)
-
     # Attributes
 
     async def attributes(self, inode: int) -> Attributes:
         """What stat(2) shows."""
-        return await self._metadata.attributes(self._resolution.node(inode))
+        patience_s = 0.0 if self._editions.has_size(inode) else math.inf
+        attributes = await self._metadata.attributes(self._resolution.node(inode), patience_s)
+        return self._editions.told(inode, attributes)
 
-    def entry_attributes(self, node: Node) -> Attributes:
-        """What is known of a listed node without asking anybody."""
-        return self._metadata.known_attributes(node)
+    def listed(self, node: Node) -> tuple[Node, Attributes]:
+        """A listed node as the kernel is to know it, and what is known of it without asking anybody."""
+        node = self._resolution.settled(node)
+        attributes = self._metadata.known_attributes(node)
+        return (
+            self._editions.named(node.image_id, attributes) if isinstance(node, Image) else (node, attributes)
+        )
 
     async def set_attributes(self, inode: int, *, mode: int | None, mtime_ns: int | None) -> Attributes:
         """Keep *mtime_ns* on this machine; owner and mode are accepted and have no effect."""
@@ -113,7 +119,7 @@ class Tree:
                 await self._account.set_mtime(node.image_id, mtime_ns)
             elif isinstance(node, Draft):
                 self._resolution.draft(node).mtime_ns = mtime_ns
-        return await self._metadata.attributes(node)
+        return await self.attributes(inode)
 
     async def truncate(self, inode: int, size_bytes: int) -> None:
         """Give a draft another size; raises ReadOnly for an image."""
@@ -196,4 +202,14 @@ class Tree:
             raise Exists(f"Image {node.image_id} exists and cannot be overwritten.")
         if flags & WRITING:
             raise ReadOnly(f"Image {node.image_id} cannot be written to.")
-        return await self.files.open_image(node.image_id, patient=bool(flags & os.O_NONBLOCK))
+        return await self.files.open_image(node.image_id, inode, patient=bool(flags & os.O_NONBLOCK))
+
+    # What happens behind the mount's back
+
+    def _listing_changed(self, old: Snapshot, new: Snapshot) -> None:
+        self.files.vanished(old.by_id.keys() - new.by_id.keys())
+
+    def _details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
+        """The image may have other content now: nobody may fetch the old content from it any more."""
+        if old.content_key != new.content_key:
+            self.files.vanished({new.image_id})

@@ -7,7 +7,8 @@ import pwd
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -85,6 +86,19 @@ def refusal(*command: str | Path, person: Person = MYSELF, timeout_s: float = 60
     done = attempt(*command, person=person, timeout_s=timeout_s)
     assert done.returncode != 0, f"{command} did not fail; it printed {done.stdout[:500]!r}"
     return done.stderr.decode()
+
+
+@contextmanager
+def started(*command: str | Path, person: Person = MYSELF) -> Iterator[subprocess.Popen[bytes]]:
+    """A running program; what it prints can be had from it."""
+    with subprocess.Popen(
+        [*person.prefix, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment_of(person),
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def eventually(is_so: Callable[[], bool], within_s: float = 20.0) -> None:

@@ -6,12 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mount_programs import MYSELF, Person, environment_of, eventually, run, text
+from mount_programs import MYSELF, Person, eventually, run, started, text
 
 import imagefs
 from imagefs.emulator import Fault
@@ -27,19 +25,6 @@ WAITING = {
     "read around the page cache": ("retrieve", ["dd", "iflag=direct", "bs=64K"]),
 }
 """Which call of the service is never answered, and a program that then waits."""
-
-
-@contextmanager
-def started(*command: str | Path, person: Person = MYSELF) -> Iterator[subprocess.Popen[bytes]]:
-    """A running program; what it prints can be had from it."""
-    with subprocess.Popen(
-        [*person.prefix, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=environment_of(person),
-    ) as process:  # fmt: skip
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def on(file: Path, words: list[str]) -> list[str]:

@@ -20,14 +20,12 @@ class Workshop:
 
     def __init__(self, nursery: trio.Nursery, account: FakeAccount) -> None:
         self.account = account
-        self.vanished: list[str] = []
         self.spools: list[MemorySpool] = []
         self.drafts = Drafts(
             cast(Account, account),
             self._new_spool,
             trio.CapacityLimiter(1),
             nursery.start_soon,
-            lambda draft: self.vanished.append(draft.filename),
         )
 
     def _new_spool(self) -> MemorySpool:

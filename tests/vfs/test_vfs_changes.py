@@ -42,7 +42,6 @@ def test_a_created_file_is_its_image_from_then_on() -> None:
         source = await grove.tree.open(await grove.find(b"toronto", b"a"), os.O_RDONLY)
         assert await grove.files.copy_range(source.handle, 0, opened.handle, 0, 1000) == 1000
         assert grove.account.calls == [("replicate", "1", "montreal", "new one")]
-        assert (MONTREAL, b"new%20one") in grove.forgotten
         replica = await grove.find(b"montreal", b"new%20one")
         assert (await grove.tree.attributes(attributes.inode)).inode == replica
         assert await names(grove, MONTREAL) == [b"m", b"new one"]

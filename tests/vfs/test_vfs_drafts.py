@@ -73,7 +73,7 @@ def test_copied_ranges_in_any_order_are_one_replica(pieces: list[int]) -> None:
             seen.add(offset)
             assert shop.account.calls == (REPLICATED if len(seen) == 10 else [])
         await shop.drafts.filling.flush(draft)
-        assert (draft.size_bytes, shop.vanished, shop.spools) == (1000, ["new"], [])
+        assert (draft.size_bytes, shop.shown, shop.spools) == (1000, [], [])
 
     work(account(), scene)
 
@@ -314,7 +314,7 @@ def test_what_is_no_image_of_another_region_leaves_nothing(
         ):
             with pytest.raises(NotSupported):
                 await again()
-        assert (shop.account.calls, shop.shown, shop.vanished) == ([], [], ["new"])
+        assert (shop.account.calls, shop.shown) == ([], [])
         assert all(spool.closed == 1 for spool in shop.spools)
         await shop.drafts.released(draft)
         assert shop.drafts.get(2) is None
@@ -481,7 +481,7 @@ def test_what_nobody_fills_goes_a_little_later(data: bytes, caplog: pytest.LogCa
         assert shop.shown == ["new"]
         await shop.drafts.released(draft)
         await trio.sleep(LINGER_S * 2)
-        assert (shop.shown, shop.vanished, shop.drafts.get(draft.number)) == ([], ["new"], None)
+        assert (shop.shown, shop.drafts.get(draft.number)) == ([], None)
 
     work(account(), scene)
     assert bool(data) == any("is gone: No image" in record.message for record in caplog.records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 
 import pytest
+import trio
 from vfs_fakes import MOUNTED_NS, Grove, image, play
 
 from imagefs.core.inodes import control_inode, image_inode, region_inode
@@ -20,6 +21,8 @@ from imagefs.errors import (
     ServiceError,
     Unreachable,
 )
+from imagefs.vfs.attributes import NAMES_TTL_S
+from imagefs.vfs.tree import LOOKUP_PATIENCE_S
 
 ROWS = (
     image("1", "debian.iso"),
@@ -91,11 +94,32 @@ def test_a_failed_lookup_is_not_counted() -> None:
 
     async def scene() -> None:
         grove = Grove(*ROWS)
-        grove.account.failures["1"] = Unreachable("no route")
-        with pytest.raises(Unreachable):
-            await grove.find(b"toronto", b"debian.iso")
+        with pytest.raises(NotFound):
+            await grove.find(b"toronto", b"debian")
         with pytest.raises(NotFound):
             await grove.tree.attributes(image_inode("1"))
+
+    play(scene)
+
+
+def test_a_name_does_not_wait_for_details() -> None:
+    """Not for long, and not at all for those that cannot be had; who asks for more than the name waits, or is told."""
+
+    async def scene() -> None:
+        grove = Grove(*ROWS)
+        region = await grove.find(b"toronto")
+        grove.account.known = set()
+        grove.account.failures["1"] = Unreachable("no route")
+        grove.account.hanging["2"] = trio.Event()
+        for name, waited_s in ((b"debian.iso", 0.0), (b"twin~2", LOOKUP_PATIENCE_S)):
+            began = trio.current_time()
+            found = await grove.tree.lookup(region, name)
+            assert trio.current_time() - began == pytest.approx(waited_s)
+            assert (found.size_bytes, found.ttl_s, found.entry_ttl_s) == (0, 0.0, 0.0)
+        with pytest.raises(Unreachable):
+            await grove.tree.attributes(image_inode("1"))
+        grove.account.hanging["2"].set()
+        assert (await grove.tree.attributes(image_inode("2"))).size_bytes == 1000
 
     play(scene)
 
@@ -110,7 +134,7 @@ def test_attributes_of_images() -> None:
         assert stat.S_IMODE(active.mode) == 0o440
         assert (active.size_bytes, active.sectors, active.links) == (1000, 2, 1)
         assert (active.mtime_ns, active.uid, active.gid) == (7_000_000_000, 1000, 100)
-        assert active.ttl_s > active.entry_ttl_s == 5.0
+        assert active.ttl_s > active.entry_ttl_s == NAMES_TTL_S
         for name in (b"new", b"broken"):
             other = await grove.tree.attributes(await grove.find(b"toronto", name))
             assert stat.S_IMODE(other.mode) == 0
@@ -139,6 +163,7 @@ def test_an_image_without_details_is_shown_with_its_error(error: ServiceError) -
 
     async def scene() -> None:
         grove = Grove(*ROWS)
+        grove.account.known = set()
         grove.account.failures["1"] = error
         inode = await grove.find(b"toronto", b"debian.iso")
         assert (await grove.tree.attributes(inode)).size_bytes == 0
@@ -198,10 +223,10 @@ def test_a_directory_lists_what_it_was_opened_with() -> None:
             (b".", True), (b"..", True), (b".fetch", False), (b"debian.iso", False),
             (b"twin~2", False), (b"twin~3", False), (b"new", False), (b"broken", False),
         ]  # fmt: skip
-        assert [grove.tree.entry_attributes(entry.node).inode for entry in entries[:4]] == [
+        assert [grove.tree.listed(entry.node)[1].inode for entry in entries[:4]] == [
             region, 1, control_inode("toronto"), image_inode("1"),
         ]  # fmt: skip
-        assert grove.tree.entry_attributes(entries[4].node).ttl_s == 0.0
+        assert grove.tree.listed(entries[4].node)[1].ttl_s == 0.0
         grove.tree.remember(entries[3].node)
         assert (await grove.tree.attributes(image_inode("1"))).size_bytes == 1000
         grove.tree.close_directory(handle)
@@ -229,7 +254,7 @@ def test_listing_asks_nobody() -> None:
         grove.account.failures = dict.fromkeys("123456", Unreachable("no route"))
         handle = await grove.tree.open_directory(await grove.find(b"toronto"))
         for entry in grove.tree.entries(handle)[3:]:
-            found = grove.tree.entry_attributes(entry.node)
+            _, found = grove.tree.listed(entry.node)
             assert (found.size_bytes, found.ttl_s, found.entry_ttl_s) == (0, 0.0, 0.0)
 
     play(scene)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import trio
+import trio.testing
 
 from imagefs.account import Account, Snapshot
 from imagefs.content.library import Library
@@ -48,6 +49,7 @@ class FakeAccount:
         self.all_details = {row.image_id: details_of(row) for row in self.snapshot.images}
         self.known: set[str] = set(self.all_details)
         self.failures: dict[str, Exception] = {}
+        self.hanging: dict[str, trio.Event] = {}
         self.errors: dict[str, str] = {}
         self.mtimes: dict[str, int] = {}
         self.calls: list[tuple[Any, ...]] = []
@@ -74,6 +76,8 @@ class FakeAccount:
 
     async def details(self, image_id: str) -> ImageDetails:
         await trio.lowlevel.checkpoint()
+        if image_id in self.hanging:
+            await self.hanging[image_id].wait()
         if image_id in self.failures:
             raise self.failures[image_id]
         return self.all_details[image_id]
@@ -161,6 +165,7 @@ class FakeContent:
 @dataclass(eq=False)
 class FakeReader:
     content: FakeContent
+    generation: int = 0
     failure: Exception | None = None
 
     def read_now(self, offset: int, buffer: memoryview) -> memoryview | None:
@@ -179,9 +184,10 @@ class FakeLibrary:
     opened: list[FakeReader] = field(default_factory=list)
     closed: list[FakeReader] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    generation: int = 0
 
     async def open(self, key: ContentKey, image_id: str) -> FakeReader:
-        self.opened.append(FakeReader(FakeContent(key)))
+        self.opened.append(FakeReader(FakeContent(key), self.generation))
         return self.opened[-1]
 
     def close(self, reader: FakeReader) -> None:
@@ -286,13 +292,12 @@ class FakeCache:
 
 
 class Grove:
-    """A tree with what it stands on; ``forgotten`` are the names that the kernel was told to forget."""
+    """A tree with what it stands on."""
 
     def __init__(self, *rows: ListedImage, **ownership: Any) -> None:
         self.account = FakeAccount(rows)
         self.library = FakeLibrary()
         self.cache = FakeCache()
-        self.forgotten: list[tuple[int, bytes]] = []
         account = cast(Account, self.account)
         self.controls = ControlFiles(account, lambda: MOUNTED_NS)
         self.drafts = Drafts(
@@ -300,7 +305,6 @@ class Grove:
             MemorySpool,
             trio.CapacityLimiter(1),
             self._spawn,
-            vanished=lambda draft: self.tree.draft_vanished(draft),  # noqa: PLW0108  # made below
         )
         self.files = Files(account, cast(Library, self.library), self.drafts, self.controls)
         self.tree = Tree(
@@ -310,22 +314,21 @@ class Grove:
             self.controls,
             Ownership(1000, 100, mounted_ns=MOUNTED_NS, **ownership),
             Steward(account, self.cache, trio.CapacityLimiter(1), lambda: b"{}"),
-            names_ttl_s=5.0,
             wall_ns=lambda: MOUNTED_NS,
-            forget_name=lambda directory, name: self.forgotten.append((directory, name)),
         )
 
     def _spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
         trio.lowlevel.spawn_system_task(task, *args)
 
     async def find(self, *names: bytes) -> int:
-        """The inode at the path of *names*, each looked up."""
+        """The inode at the path of *names*, each looked up, as the kernel knows it."""
         inode = 1
         for name in names:
-            inode = (await self.tree.lookup(inode, name)).inode
+            found = await self.tree.lookup(inode, name)
+            inode = found.edition or found.inode
         return inode
 
 
 def play(scene: Callable[[], Awaitable[None]]) -> None:
-    """Run *scene*."""
-    trio.run(scene)
+    """Run *scene*; time passes when nothing else happens."""
+    trio.run(scene, clock=trio.testing.MockClock(autojump_threshold=0.02))
