@@ -221,7 +221,7 @@ def test_a_removed_image_is_gone_within_the_listings_lifetime(service, mount):
     run("stat", mounted / "toronto/a")
     service.remove_image(image_id)
     eventually(lambda: text("ls", mounted / "toronto").splitlines() == ["new"])
-    assert "No such file" in refusal("stat", mounted / "toronto/a")
+    eventually(lambda: b"No such file" in attempt("stat", mounted / "toronto/a").stderr)
 
 
 def test_a_pending_image_becomes_readable(service, mount):
