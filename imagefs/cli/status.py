@@ -158,9 +158,10 @@ def _cache(status: Status) -> Text:
     cache = status["cache"]
     if "cached" not in cache:
         return Text(f"{cache['dir']} cannot be used", "red")
-    text = f"{size(cache['cached'])} of {size(cache['limit'])}, {cache['contents']} images, {size(cache['free'])} free"
+    text = f"{size(cache['cached'])} of {size(cache['limit'])}, {cache['contents']} contents"
+    text += f", {size(cache['free'])} free"
     if status["hit_rate"] is not None:
-        text += f"; {size(status['read'])} read, {status['hit_rate']:.0%} from the cache"
+        text += f"; {size(status['read'])} read, {100 * status['hit_rate']:.0f} % from the cache"
     return plain(f"{text}; {cache['dir']}")
 
 

@@ -9,6 +9,8 @@ from typing import Final
 
 import click
 
+from imagefs.cli.asking import STATUS_S, ask_one
+from imagefs.cli.paths import Untouched
 from imagefs.errors import SetupError
 from imagefs.fuse.mountpoint import unmount
 from imagefs.fuse.mounts import FILESYSTEM_TYPE, mount_at
@@ -18,10 +20,15 @@ LAST_FLUSH_S: Final = 15.0
 
 
 @click.command("umount")
-@click.argument("mountpoint", type=click.Path(readable=False, path_type=Path))
+@click.argument("mountpoint", type=Untouched())
 @click.option("--lazy", is_flag=True, help="Detach now, even while files are open.")
 def umount_command(mountpoint: Path, lazy: bool) -> None:
-    """Unmount MOUNTPOINT, and wait until its cache is at rest."""
+    """Unmount MOUNTPOINT, and wait until its cache is at rest.
+
+    \b
+    Example:
+      imagefs umount ~/images
+    """
     mount = mount_at(mountpoint)
     if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
         raise SetupError(f"{mountpoint} is not a mount of imagefs.")
@@ -32,10 +39,11 @@ def umount_command(mountpoint: Path, lazy: bool) -> None:
 
 
 def _daemon_of(mountpoint: Path) -> int | None:
-    """A descriptor of the process behind the mount (pidfd_open(2)), or None where it is gone."""
+    """A descriptor of the process behind the mount (pidfd_open(2)), or None where it does not answer."""
     try:
-        return os.pidfd_open(int(os.getxattr(mountpoint, "user.imagefs.pid")))
-    except (OSError, ValueError):
+        row = ask_one("get", "user.imagefs.pid", mountpoint, within_s=STATUS_S)
+        return os.pidfd_open(int(row["value"]))
+    except (OSError, ValueError, SetupError):
         return None
 
 

@@ -172,8 +172,11 @@ def test_mounts_that_do_not_answer(mount: MakeMount, service: Emulator) -> None:
         done = mounted.imagefs("status", "--json", mounted.path)
         assert done.returncode == 1
         assert "does not answer" in json.loads(done.stdout)[0]["problem"]
+        assert commands.say("umount", mounted.path) == ""
     finally:
         mounted.send(signal.SIGCONT)
+    assert mounted.ended()
+    mounted.mount()
     mounted.kill()
     done = mounted.imagefs("status", mounted.path)
     assert done.returncode == 1
