@@ -155,14 +155,14 @@ _API: Final = (
         "api/content_head",
         "if length is not None and length != end - start:",
         "if False:",
-        "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
+        "test_api_body.py::test_an_announced_length_is_judged_before_any_byte",
     ),
     Bug(
         "an early end is taken for the end",
         "api/body",
         "            if not piece:\n                raise self._broken(",
         "            if False:\n                raise self._broken(",
-        "test_api_body.py::test_what_is_read_is_the_content_or_an_error",
+        "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
     ),
     Bug(
         "content may go on after its end",

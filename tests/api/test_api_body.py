@@ -156,6 +156,14 @@ def test_an_answer_that_is_not_the_content_is_rejected(peer, connect, step):
         read_all(connect(stall_s=0.1).retrieve("1", SIZE))
 
 
+@pytest.mark.parametrize("step", [answers(CONTENT[:-1]), answers(CONTENT + b"x"), answers(HTML)])
+def test_an_announced_length_is_judged_before_any_byte(peer, client, step):
+    """What cannot be the content is not even begun with."""
+    peer.script(step)
+    with pytest.raises(errors.TransferBroken, match=f"in place of {SIZE}"):
+        client.retrieve("1", SIZE)
+
+
 @pytest.mark.parametrize("size_bytes", [0, 10, len(REFUSAL), 4096, 100_000, 1 << 30])
 @pytest.mark.parametrize(
     "step",

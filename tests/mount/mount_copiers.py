@@ -19,7 +19,7 @@ class Copier:
 
     ``by_range``: copy_file_range(2) arrives, so that nothing is transferred. ``moves``: the source goes. ``renames``:
     the target may have another name than the source. ``replaces``: it removes what has the target's name already.
-    ``reads_disk``: it can have a source on another file system. ``hears_close``: an error of close(2) is one of its own.
+    ``reads_disk``: it can have a source on another file system. ``hears_close``: it fails where close(2) does.
     """
 
     command: tuple[str, ...]

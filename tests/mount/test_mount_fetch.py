@@ -140,14 +140,19 @@ def test_lines_before_a_mistake_stand(service, mount, source, write):
         ("no space on this hypervisor", "Remote I/O error"),
     ],
 )
-def test_a_refusal_reaches_the_writer(service, mount, source, refused, message):
-    """The errno fits what the service said, and the control file has its words."""
-    service.faults.add(Fault("refused", action="fetch", value=refused))
+def test_a_refusal_reaches_the_writer(service, mount, source, write, refused, message):
+    """Whatever writes: the errno fits what the service said, and the control file has its words."""
     mounted = mount()
     mounted.may_log(refused)
     fetch = mounted / "toronto/.fetch"
-    assert message in refusal("bash", "-c", 'echo "$1" > "$2"', "bash", f"http://{source}/a.iso", fetch)
-    assert refused in text("tail", "-n", "1", fetch)
+    for writer in WRITERS:
+        service.faults.add(Fault("refused", action="fetch", value=refused))
+        done = write(writer, fetch, f"http://{source}/{writer}.iso")
+        assert done.returncode != 0, writer
+        assert message in done.stderr.decode(), writer
+        last = text("tail", "-n", "1", fetch)
+        assert refused in last, writer
+        assert f"{writer}.iso" in last, writer
     assert text("ls", fetch.parent) == ""
 
 
