@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -37,7 +38,7 @@ def crash() -> None:
 )
 def losses_command(count: int, seed: int, mount_every: int) -> int:
     """Lose power at any moment; unsynced writes are lost, torn and reordered."""
-    return _told(losses.campaign(count, seed, mount_every))
+    return _told(found := Losses(), lambda: losses.campaign(found, count, seed, mount_every))
 
 
 @crash.command("flips")
@@ -48,7 +49,7 @@ def losses_command(count: int, seed: int, mount_every: int) -> int:
 )
 def flips_command(count: int, seed: int, mount_every: int) -> int:
     """Flip bits in cached content, index, journal and their logs."""
-    return _told(flips.campaign(count, seed, mount_every))
+    return _told(found := Flips(), lambda: flips.campaign(found, count, seed, mount_every))
 
 
 @crash.command("kills")
@@ -56,13 +57,17 @@ def flips_command(count: int, seed: int, mount_every: int) -> int:
 @_seed
 def kills_command(count: int, seed: int) -> int:
     """Kill a mount at any moment and at any system call, whatever it is at, and mount again."""
-    return _told(kills.campaign(count, seed))
+    return _told(found := Kills(), lambda: kills.campaign(found, count, seed))
 
 
-def _told(found: Losses | Flips | Kills) -> int:
-    print(table(found.rows()))
-    for sentence in found.broken[:MOST_SHOWN]:
-        print(f"BROKEN: {sentence}")
+def _told(found: Losses | Flips | Kills, run: Callable[[], None]) -> int:
+    """Run a campaign that counts in *found*, and show how far it came, also where it was interrupted."""
+    try:
+        run()
+    finally:
+        print(table(found.rows()))
+        for sentence in found.broken[:MOST_SHOWN]:
+            print(f"BROKEN: {sentence}")
     return 1 if found.broken else 0
 
 

@@ -34,7 +34,7 @@ WEIGHTS: Final = (8, 4, 4, 2, 2)
 
 @dataclass(slots=True)
 class Flips:
-    """The figures of a campaign; each of ``broken`` is a sentence about a promise that was not kept."""
+    """The figures of a campaign so far; each of ``broken`` is a sentence about a promise that was not kept."""
 
     count: int = 0
     by_place: Counter[str] = field(default_factory=Counter)
@@ -59,9 +59,8 @@ class Flips:
         }
 
 
-def campaign(count: int, seed: int, mount_every: int) -> Flips:
+def campaign(found: Flips, count: int, seed: int, mount_every: int) -> None:
     """Flip *count* bits, each in a cache of its own; every *mount_every*th is mounted as well, 0 for none."""
-    found = Flips()
     progress = Progress("flips", count)
     with tempfile.TemporaryDirectory(prefix="imagefs-flips-", dir=MEMORY) as folder, ExitStack() as running:
         scratch = Path(folder)
@@ -81,7 +80,6 @@ def campaign(count: int, seed: int, mount_every: int) -> Flips:
             shutil.rmtree(cache_dir)
             progress.show(found.count)
     progress.end()
-    return found
 
 
 def _leave_cache(cache_dir: Path, files: dict[str, Path]) -> None:

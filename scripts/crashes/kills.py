@@ -45,7 +45,7 @@ SETTLE_S: Final = 90.0
 
 @dataclass(slots=True)
 class Kills:
-    """The figures of a campaign; each of ``broken`` is a sentence about a promise that was not kept."""
+    """The figures of a campaign so far; each of ``broken`` is a sentence about a promise that was not kept."""
 
     count: int = 0
     by_scene: Counter[str] = field(default_factory=Counter)
@@ -68,9 +68,8 @@ class Kills:
         }
 
 
-def campaign(count: int, seed: int, scenes: Sequence[Scene] = SCENES) -> Kills:
+def campaign(found: Kills, count: int, seed: int, scenes: Sequence[Scene] = SCENES) -> None:
     """Kill a mount *count* times, the scenes in turn."""
-    found = Kills()
     progress = Progress("kills", count)
     while found.count < count:
         scene = scenes[found.count % len(scenes)]
@@ -78,7 +77,6 @@ def campaign(count: int, seed: int, scenes: Sequence[Scene] = SCENES) -> Kills:
         with tempfile.TemporaryDirectory(prefix="imagefs-kills-", dir=MEMORY) as folder:
             _round(found, scene, Path(folder), random.Random(f"{seed} {found.count}"))
     progress.end()
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class RecordingFailed(Exception):
 
 @dataclass(slots=True)
 class Losses:
-    """The figures of a campaign; each of ``broken`` is a sentence about a promise that was not kept."""
+    """The figures of a campaign so far; each of ``broken`` is a sentence about a promise that was not kept."""
 
     count: int = 0
     recordings: int = 0
@@ -61,9 +61,8 @@ class Losses:
         }
 
 
-def campaign(count: int, seed: int, mount_every: int) -> Losses:
+def campaign(found: Losses, count: int, seed: int, mount_every: int) -> None:
     """Lose power *count* times; every *mount_every*th result is mounted as well, 0 for none."""
-    found = Losses()
     progress = Progress("power losses", count)
     with tempfile.TemporaryDirectory(prefix="imagefs-crash-", dir=MEMORY) as folder, ExitStack() as running:
         scratch = Path(folder)
@@ -87,7 +86,6 @@ def campaign(count: int, seed: int, mount_every: int) -> Losses:
                 shutil.rmtree(scratch / "disk")
                 progress.show(found.count)
     progress.end()
-    return found
 
 
 def record(scratch: Path, files: dict[str, Path], seed: str) -> Recording:

@@ -21,7 +21,8 @@ OLD, NEW = b"o" * 2 * SECTOR_BYTES, b"n" * 2 * SECTOR_BYTES
 
 def test_nothing_unproved_is_served_and_no_acknowledged_intent_is_lost() -> None:
     """Of a real process's writes, as the kernel saw them, names and syncs included."""
-    found = losses.campaign(30, seed=7, mount_every=0)
+    found = losses.Losses()
+    losses.campaign(found, 30, seed=7, mount_every=0)
     assert found.broken == []
     assert found.count == 30
     assert found.blocks > 100
