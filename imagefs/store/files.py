@@ -18,7 +18,7 @@ from typing import Final
 from imagefs.errors import CacheFull, CacheUnusable, StoreError
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ATTEMPTS: Final = 3
 
 
@@ -109,6 +109,7 @@ def open_file(parent: int, name: str) -> int:
 
     """
     for _ in range(_ATTEMPTS):
+        remove_if_planted(parent, name)  # unopened: to open a device may do something already
         try:
             descriptor = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
         except OSError as error:

@@ -1,4 +1,6 @@
-"""One mount per cache directory, by flock(2) on a file that says whose it is.
+"""One mount per cache directory, by flock(2) on the directory and on a file in it that says whose it is.
+
+The directory's lock holds where somebody deletes the file, the file's on file systems that lock no directories.
 
 Used when the directory is opened.
 """
@@ -29,6 +31,7 @@ def acquire_lock(root: int, path: Path, owner: str) -> int:
     """
     descriptor = open_file(root, _LOCK_NAME)
     try:
+        _lock_directory(root)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(descriptor, _MAX_OWNER_BYTES, 0)
@@ -43,6 +46,15 @@ def acquire_lock(root: int, path: Path, owner: str) -> int:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {owner}\n".encode("utf-8", "surrogateescape"), 0)
     return descriptor
+
+
+def _lock_directory(root: int) -> None:
+    try:
+        fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # this file system cannot (NFS: EBADF)
 
 
 def _described(holder: bytes) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -98,6 +100,22 @@ def test_one_process_at_a_time(path: Path) -> None:
     open_cache(path).close()
 
 
+def test_a_deleted_lock_file_changes_nothing(path: Path) -> None:
+    """Whoever holds the directory goes on holding it, though nobody can be told who that is."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        (path / "lock").unlink()
+        for _ in range(2):
+            with pytest.raises(CacheInUse, match="in use by another mount"):
+                open_cache(path)
+        holder.kill()
+        holder.wait()
+    open_cache(path).close()
+
+
 def test_one_owner_within_a_process(path: Path, cache: CacheDirectory) -> None:
     """The same holds within one process, and closing lets go."""
     with pytest.raises(CacheInUse, match=str(os.getpid())):
@@ -167,6 +185,65 @@ def test_planted_content_is_never_followed(path: Path, place: str, when: str) ->
     assert (victim / file.name if place == "folder" else victim).read_text() == "precious"
     assert not file.parent.is_symlink()
     assert file.stat().st_size == MIB
+
+
+def make_strange(place: Path, kind: str) -> None:
+    """Put something that is no regular file at *place*."""
+    if kind == "directory":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as unix, contextlib.chdir(place.parent):
+            unix.bind(place.name)
+    else:
+        os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(5, 0))  # the terminal, which may hang
+
+
+STRANGE = ["directory", "fifo", "socket", pytest.param("device", marks=pytest.mark.root)]
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("when", ["before opening", "while open"])
+def test_strange_files_never_hang(path: Path, kind: str, when: str) -> None:
+    """What is no regular file in a content's place is replaced without being used, but for a directory's."""
+    key = key_of(1, MIB)
+    cache = open_cache(path)
+    cache.content(key_of(0x1000, MIB)).close()
+    content = cache.content(key)
+    write_all(content)
+    content.close()
+    file = content_file(path, content.name)
+    if when == "before opening":
+        cache.close()
+    file.unlink()
+    make_strange(file, kind)
+    if when == "before opening":
+        cache = open_cache(path)
+    if kind == "directory":
+        with pytest.raises(CacheUnusable):
+            cache.content(key)
+    else:
+        content = cache.content(key)
+        assert not present_blocks(content)
+        write_all(content)
+        assert file.is_file()
+    cache.close()
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("name", ["lock", "index", "index-wal", "journal"])
+def test_strange_files_of_the_caches_own_names(path: Path, kind: str, name: str) -> None:
+    """They are replaced, but for a directory, which is refused."""
+    open_cache(path).close()
+    (path / name).unlink(missing_ok=True)
+    make_strange(path / name, kind)
+    if kind == "directory":
+        with pytest.raises(CacheUnusable, match=name):
+            open_cache(path)
+    else:
+        open_cache(path).close()
+        assert not (path / name).exists() or (path / name).is_file()
 
 
 def test_files_and_index_are_made_to_agree(path: Path) -> None:
