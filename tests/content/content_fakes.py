@@ -45,7 +45,7 @@ class Answer:
     """How one request is answered.
 
     ``wrong_at`` flips the byte at that offset of the image, ``cut_after`` ends the body so many bytes after its
-    start, ``gate`` is waited for before each piece.
+    start, ``gate`` is waited for before each piece; with ``goes_on`` it does not end where it should.
     """
 
     ranged: bool = True
@@ -56,6 +56,7 @@ class Answer:
     data: bytes | None = None
     gate: threading.Event | None = None
     pause_s: float = 0.0
+    goes_on: bool = False
 
 
 class FakeBody:
@@ -81,6 +82,8 @@ class FakeBody:
         if answer.pause_s:
             time.sleep(answer.pause_s)
         self._raise_if_aborted()
+        if answer.goes_on and self._position == self.end:
+            raise TransferBroken("it goes on after its end")
         stop = min(self._position + min(max_bytes, answer.piece_bytes), self.end)
         if answer.cut_after is not None:
             stop = min(stop, self.start + answer.cut_after)

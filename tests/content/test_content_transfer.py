@@ -203,6 +203,14 @@ def test_what_opening_raises_is_reported() -> None:
     assert isinstance(desk.error, TransferBroken)
 
 
+def test_a_body_that_goes_on_is_reported() -> None:
+    """All blocks are here by then, and yet it was not the content that was announced."""
+    desk = Desk()
+    transfer(FakeSite(DATA, (Answer(goes_on=True),)), desk).run()
+    assert desk.order == list(range(TOTAL))
+    assert isinstance(desk.error, TransferBroken)
+
+
 def test_rates_are_told_from_enough_bytes() -> None:
     """Less than two mebibytes say nothing."""
     job = transfer(FakeSite(made_up(8 * MIB)), Desk(), 0, 64)
