@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -68,6 +69,7 @@ class _Rounds(click.ParamType[tuple[Round, ...]]):
     "--begin", type=click.IntRange(1), default=1, help="Begin with this round, as to see one again."
 )
 @click.option("--count", type=click.IntRange(1), help="End after so many rounds.")
+@click.option("--once", is_flag=True, help="One round of each kind.")
 @click.option(
     "--dir",
     "parent",
@@ -82,6 +84,7 @@ def chaos(
     chosen: tuple[Round, ...],
     begin: int,
     count: int | None,
+    once: bool,
     parent: Path | None,
 ) -> int:
     """Use a mount of the emulated service while faults strike, and look whether a promise breaks."""
@@ -91,6 +94,9 @@ def chaos(
     if soak:
         chosen = tuple(kind for kind in chosen if kind.calm)
         minutes = minutes or SOAK_MINUTES
+    if once:
+        chosen = tuple(replace(kind, often=1) for kind in chosen)
+        count = len(chosen)
     limits = report.Limits(
         faults=faults if faults or minutes or count else FAULTS,
         seconds=60 * (minutes or MINUTES),
@@ -149,6 +155,7 @@ def _play(made: Scene, one: Dealt, images: Sequence[Subject], progress: Progress
         f"{len(tally.breaks)} broken"
     )
     tally.begin(one.name)
+    round_began_s, struck_before = time.monotonic(), tally.total
     try:
         made.await_listed(images)
         one.round.run(made, one.rng("faults"), images)
@@ -161,6 +168,8 @@ def _play(made: Scene, one: Dealt, images: Sequence[Subject], progress: Progress
     for found in tally.end():
         progress.say(report.told(found, made.seed, one))
     tally.figures["rounds"] += 1
+    pace = (time.monotonic() - round_began_s, tally.total - struck_before)
+    tally.paces.setdefault(one.round.name, []).append(pace)
 
 
 @contextmanager

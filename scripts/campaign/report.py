@@ -119,6 +119,9 @@ def _figures(tally: Tally, clock: CallClock, minutes: float) -> list[str]:
     ]
     for kind, (seconds, what) in sorted(clock.longest.items()):
         lines.append(f"    {kind:<10} {seconds:6.1f} s of {DEADLINES_S[kind]:.0f}: {what}")
+    for name, paces in sorted(tally.paces.items()):
+        seconds, faults = (sum(column) / len(paces) for column in zip(*paces, strict=True))
+        lines.append(f"rounds {name}: {len(paces)}, {seconds:.1f} s and {faults:.0f} faults each")
     for name, ratios in sorted(tally.ratios.items()):
         lines.append(f"{name}: {max(ratios):.3f} at most, {sum(ratios) / len(ratios):.3f} on average")
     return lines

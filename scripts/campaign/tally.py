@@ -31,6 +31,7 @@ class Tally:
         self.planned: set[str] = set()
         self.figures: Counter[str] = Counter()
         self.ratios: dict[str, list[float]] = {}
+        self.paces: dict[str, list[tuple[float, int]]] = {}
 
     def begin(self, round_name: str) -> None:
         """What follows belongs to that round."""

@@ -89,11 +89,13 @@ def refusal(*command: str | Path, person: Person = MYSELF, timeout_s: float = 60
 
 
 @contextmanager
-def started(*command: str | Path, person: Person = MYSELF) -> Iterator[subprocess.Popen[bytes]]:
-    """A running program; what it prints can be had from it."""
+def started(
+    *command: str | Path, person: Person = MYSELF, group: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A running program; what it prints can be had from it. *group* 0 gives it a process group of its own."""
     with subprocess.Popen(
         [*person.prefix, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=environment_of(person),
+        env=environment_of(person), process_group=group,
     ) as process:  # fmt: skip
         try:
             yield process

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,42 @@ def test_without_the_addition_everything_works(service, mount, workspace):
     assert mounted.log.count("Without the addition to libfuse") == 1
     with started("cat", mounted / "toronto/a") as program:
         assert program.communicate(timeout=30)[0] == service.content(image_id).read_bytes()
+
+
+CHANGING = {
+    "rename": ("rename", ["mv", "{source}/a", "{source}/b"]),
+    "move": ("replicate", ["mv", "{source}/a", "{target}/moved"]),
+    "copy": ("replicate", ["cp", "{source}/a", "{target}/copied"]),
+    "delete": ("delete", ["rm", "-f", "{source}/a"]),
+    "fetch": ("fetch", ["sh", "-c", "echo http://127.0.0.1:1/a.iso > {source}/.fetch"]),
+}
+"""Which call of the service is never answered, and a program that then waits."""
+
+
+def test_ctrl_c_ends_who_changes(service, mount):
+    """Each program that waits for a change ends at once; listings, reads and df are had meanwhile."""
+    other = service.add_synthetic("b", "roubaix", MIB)
+    # A directory each: the kernel locks it while something in it is renamed or removed.
+    places = {name: (f"{name}-source", f"{name}-target") for name in CHANGING}
+    for (source, target), (action, _) in zip(places.values(), CHANGING.values(), strict=True):
+        image_id = service.add_image("a", source, source.encode())
+        service.add_image("other", target, b"other")
+        if action != "fetch":
+            service.faults.add(Fault("never_answers", action=action, image_id=image_id))
+    service.faults.add(Fault("never_answers", action="fetch"))
+    mounted = mount()
+    mounted.may_log(".")
+    with ExitStack() as stack:
+        programs = []
+        for (_, words), (source, target) in zip(CHANGING.values(), places.values(), strict=True):
+            command = [word.format(source=mounted / source, target=mounted / target) for word in words]
+            programs.append(stack.enter_context(started(*command, group=0)))
+        eventually(lambda: service.faults.struck["never_answers"] == len(CHANGING), within_s=60)
+        assert text("ls", mounted / "roubaix") == "b"
+        assert run("cat", mounted / "roubaix/b") == service.content(other).read_bytes()
+        run("df", mounted.path)
+        assert [program.poll() for program in programs] == [None] * len(programs)
+        for program in programs:
+            os.killpg(program.pid, signal.SIGINT)
+            assert program.wait(10) != 0
+    assert {"a"} == {image.name for image in service.images() if image.region.endswith("source")}

@@ -215,7 +215,7 @@ def _compare_tree(scene: Scene) -> None:
     """The tree shows what the account holds, or does so within the lifetime of a listing."""
     give_up_s = time.monotonic() + TREE_S
     while True:
-        held = {(image.region, image.name) for image in scene.emulator.images()}
+        held = {(image.region, image.name) for image in scene.emulator.images() if image.region in REGIONS}
         shown = {(region, name) for region in REGIONS for name in scene.names(region)} - CONTROLS
         if held == shown:
             return

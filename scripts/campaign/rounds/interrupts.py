@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -124,17 +125,13 @@ def run(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
         for name, subject in zip(names, own, strict=True)
     }
     try:
-        give_up_s = time.monotonic() + ENDED_S
-        while (
-            scene.emulator.faults.struck["never_answers"] - struck < len(names)
-            and time.monotonic() < give_up_s
-        ):
-            time.sleep(0.02)
+        _await_waiting(scene, started.values(), struck)
         scene.must_read([other], "others go on")
         with scene.clock.call("look", "ls of another region"):
             list((scene.daemon.root / "toronto").iterdir())
         for name, process in started.items():
-            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):  # it had no need to wait
+                os.killpg(process.pid, signal.SIGINT)
             with scene.clock.call("interrupt", name):
                 _await(scene, name, process)
             scene.tally.strike(f"interrupt: {name}")
@@ -142,6 +139,17 @@ def run(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
         for process in started.values():
             process.kill()
             process.wait()
+
+
+def _await_waiting(scene: Scene, tools: Collection[subprocess.Popen[bytes]], struck_before: int) -> None:
+    """Wait until each tool waits for the service, or has ended: what it looks at may be known already."""
+    give_up_s = time.monotonic() + ENDED_S
+    while time.monotonic() < give_up_s:
+        waiting = scene.emulator.faults.struck["never_answers"] - struck_before
+        ended = sum(process.poll() is not None for process in tools)
+        if waiting + ended >= len(tools):
+            return
+        time.sleep(0.02)
 
 
 def _await(scene: Scene, name: str, process: subprocess.Popen[bytes]) -> None:

@@ -23,6 +23,7 @@ SERVERS: Final = (
 )
 
 READ_ON_S: Final = 8.0
+SLOW_ROUNDS: Final = 0.15
 
 ROTTEN: Final = frozenset({"corrupt_byte", "other_image", "fields", "wrong_types"})
 """Faults of the service that only the MD5 of the whole can tell; the last two are lies about size or checksum."""
@@ -102,13 +103,17 @@ DETAILS: Final[dict[str, Choice]] = {
     "wrong_types": lambda _, subject, __: Fault("wrong_types", "details", subject.image_id),
 }
 
+SLOW: Final = ("net: flipped bit", "net: swallowed bytes")
+"""After these, the mount often waits for bytes that never come: half a minute. Only some rounds have them."""
+
 NETWORK: Final = tuple(
-    kind for kind in proxy_effects.ANSWERING if kind not in ("net: silence", "net: leftover bytes")
+    kind for kind in proxy_effects.ANSWERING if kind not in ("net: silence", "net: leftover bytes", *SLOW)
 )
 
 KINDS: Final = (
     *(f"service: {kind}" for kind in {*CONTENT, *PLACED, *PLAIN, *DETAILS}),
     *NETWORK,
+    *SLOW,
     "net: leftover bytes",
     "net: request slow",
     "net: request lost",
@@ -122,8 +127,8 @@ def place(rng: random.Random, subject: Subject) -> int:
     return min(chosen, size - 1)
 
 
-def strike_content(scene: Scene, rng: random.Random, subject: Subject) -> None:
-    """Plan one fault for the next transfer of *subject*, of any kind."""
+def strike_content(scene: Scene, rng: random.Random, subject: Subject, kinds: Sequence[str]) -> None:
+    """Plan one fault for the next transfer of *subject*: of the service, or of *kinds* of the network."""
     if rng.random() < 0.5:
         kind = rng.choice((*CONTENT, *PLACED, *PLAIN))
         if kind in CONTENT:
@@ -135,7 +140,7 @@ def strike_content(scene: Scene, rng: random.Random, subject: Subject) -> None:
         subject.rotten |= kind in ROTTEN
         scene.fault(subject, fault)
         return
-    kind = rng.choice((*NETWORK, "net: request slow", "net: request lost"))
+    kind = rng.choice((*kinds, "net: request slow", "net: request lost"))
     at = 0 if kind in proxy_effects.AT_START else rng.choice((rng.randrange(250), 250 + place(rng, subject)))
     seconds = rng.uniform(0.2, 1.5)
     scene.strike(subject, Strike(kind, "retrieve", subject.image_id, at, seconds))
@@ -165,11 +170,12 @@ def run(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
     scene.emulator.switches.turn(rng.choice(SERVERS))
     if rng.random() < 0.2:
         scene.emulator.switches.rate_bytes_per_s = 4096 * KIB
+    kinds = (*NETWORK, *SLOW) if rng.random() < SLOW_ROUNDS else NETWORK
     for number, subject in enumerate(images):
         if number % 3 == 0:
             strike_details(scene, rng, subject)
         for _ in range(rng.randint(2, 6)):
-            strike_content(scene, rng, subject)
+            strike_content(scene, rng, subject, kinds)
     seeds = [rng.random() for _ in images]
     scene.all_at_once([partial(_read_on, scene, *pair) for pair in zip(images, seeds, strict=True)])
     scene.peace()
