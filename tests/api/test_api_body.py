@@ -270,11 +270,19 @@ def test_an_aborted_body_gives_nothing_more(peer, client):
 
 def test_a_late_abort_does_not_hit_the_connections_next_user(peer, client):
     """Once a body was read, its connection is another's."""
-    peer.script(ranged(0, 10))
+    aborted = threading.Event()
+
+    def in_two_parts(conn, _request):
+        conn.sendall(head(206, Content_Length=10, Content_Range=f"bytes 0-9/{SIZE}") + CONTENT[:5])
+        aborted.wait(30)
+        conn.sendall(CONTENT[5:10])
+
+    peer.script(ranged(0, 10), in_two_parts)
     first = client.retrieve("1", SIZE, 0, 10)
     read_all(first)
     second = client.retrieve("1", SIZE, 0, 10)
     first.abort()
+    aborted.set()
     assert read_all(second) == CONTENT[:10]
     assert peer.connections == 1
 

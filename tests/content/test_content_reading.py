@@ -70,6 +70,7 @@ def test_a_look_at_the_header_costs_a_header(cache: CacheDirectory) -> None:
 
     play(scene, site, cache)
     assert site.sent_bytes <= MIB
+    assert all(body.end <= MIB for body in site.bodies)
 
 
 def test_a_seek_reads_around_the_place_only(cache: CacheDirectory) -> None:
