@@ -38,9 +38,9 @@ BUGS: Final = (
     Bug(
         "the call before the journal",
         "account/creation",
-        "            entry = await self._journal.add(replace(wanted, known_ids=frozenset(in_region)))\n",
+        "            entry = await self._journal.add(replace(wanted, known_ids=known_ids))\n",
         "            await self._service.call(request)\n"
-        "            entry = await self._journal.add(replace(wanted, known_ids=frozenset(in_region)))\n",
+        "            entry = await self._journal.add(replace(wanted, known_ids=known_ids))\n",
         "test_account_changes.py::test_without_a_journal_nothing_is_sent",
     ),
     Bug(

@@ -383,8 +383,8 @@ _STORE: Final = (
     Bug(
         "two mounts share a cache",
         "store/lock",
-        "fcntl.LOCK_EX | fcntl.LOCK_NB",
-        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "        _lock_directory(root)\n        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
         "test_store_directory.py::test_one_process_at_a_time",
     ),
     Bug(
