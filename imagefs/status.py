@@ -115,7 +115,7 @@ class Status:
             "more": {"transfers": max(0, len(transfers) - MAX_ROWS), "pending": max(0, len(work) - MAX_ROWS)},
             "errors": self.errors.rows(),
         }
-        return _fitting(status)
+        return fitting(status)
 
     def _cache(self) -> dict[str, Any]:
         usage: dict[str, Any] = {"dir": self.facts.cache_dir}
@@ -158,7 +158,7 @@ def _work_row(work: Work) -> dict[str, Any]:
     }
 
 
-def _fitting(status: dict[str, Any]) -> bytes:
+def fitting(status: dict[str, Any]) -> bytes:
     """*status* as JSON, with its lists halved until it fits."""
     while True:
         raw = json.dumps(status, separators=(",", ":")).encode("ascii")

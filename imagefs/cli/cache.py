@@ -211,7 +211,7 @@ def _try_all(images: tuple[str, ...], work: Callable[[str], None]) -> int:
 def warm_command(paths: tuple[Path, ...]) -> int:
     """Bring whole images on a mount into its cache, several at once; each is checked against its MD5.
 
-    Ctrl-C leaves what has come so far in the cache.
+    Ctrl-C leaves what has come so far in the cache. The status is 1 where the cache did not take all of it.
 
     \b
     Example:
@@ -225,17 +225,24 @@ def warm_command(paths: tuple[Path, ...]) -> int:
             for place, size_bytes in zip(places, sizes, strict=True)
         ]
 
+        partly: list[int] = []
+
         def went_on(index: int, found: Found) -> None:
+            if found.get("cached", found["read"]) < found["read"]:
+                partly.append(index)
             bars.update(
                 tasks[index], completed=found["read"], note=f"{size(found['read'])} of {size(sizes[index])}"
             )
 
         def ended(index: int, problem: str | None) -> None:
-            bars.update(tasks[index], note=problem or "cached and checked")
-            if problem is None and bars.disable:
-                click.echo(f"{plain(str(places[index]))}: {size(sizes[index])} cached and checked")
+            outcome = "checked, but not all of it is cached" if index in partly else "cached and checked"
+            bars.update(tasks[index], note=problem or outcome)
+            if problem is None and (bars.disable or index in partly):
+                click.echo(
+                    f"{plain(str(places[index]))}: {size(sizes[index])} {outcome}", err=index in partly
+                )
 
-        return follow("read", places, went_on, ended)
+        return follow("read", places, went_on, ended) or (1 if partly else 0)
 
 
 def _sizes(places: list[Path]) -> list[int]:

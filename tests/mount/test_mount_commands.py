@@ -92,6 +92,23 @@ def test_what_the_cache_holds_and_what_becomes_of_it(mount: MakeMount, service: 
     assert "Nothing is known of an image '7'" in commands.fails("pin", "7", *commands.account)
 
 
+def test_warming_what_was_dropped_or_does_not_fit(mount: MakeMount, service: Emulator) -> None:
+    """What the kernel remembers of an image does not count; what the cache does not hold is told."""
+    service.add_synthetic("small", "toronto", 2 * MIB, seed=1)
+    service.add_synthetic("large", "toronto", 20 * MIB, seed=2)
+    mounted = mount("--cache-size", "16M")
+    commands = Commands(mounted, service)
+    small, large = mounted / "toronto/small", mounted / "toronto/large"
+    commands.say("warm", small)
+    commands.say("cache", "evict", small, *commands.account)
+    assert commands.cached() == {}
+    commands.say("warm", small)
+    assert commands.cached() == {"toronto/small": 2 * MIB}
+    said = commands.fails("warm", large)
+    assert "20.0 MiB are more than the cache of 16.0 MiB holds" in said
+    assert "not all of it is cached" in said
+
+
 def test_damage_is_found_and_mended(mount: MakeMount, service: Emulator) -> None:
     """What is wrong on disk is dropped, and comes again when it is read."""
     service.add_synthetic("disk", "toronto", 2 * MIB, seed=1)
