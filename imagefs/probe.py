@@ -53,6 +53,18 @@ def _one_by_one(work: Callable[..., Found], name: str, *paths: str) -> None:
         _attempt(partial(work, name), index, path)
 
 
+def _submit(text: str, index: int, path: str) -> Found:
+    """Write, tell that it was taken, and wait until the images that it asks for are active."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode("utf-8", "surrogateescape"))
+        _tell(index, accepted=True)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return {"done": True}
+
+
 def _side_by_side(threads: int, work: Callable[[int, str], Found], *paths: str) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for index, path in enumerate(paths):
@@ -124,6 +136,7 @@ _ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "remove": partial(_one_by_one, _remove),  # NAME PATH...
     "link": partial(_one_by_one, _link),  # SOURCE TARGET
     "write": partial(_one_by_one, _write),  # TEXT PATH
+    "submit": partial(_one_by_one, _submit),  # TEXT PATH
     "sync": partial(_side_by_side, WAITERS, _sync),  # PATH...
     "read": partial(_side_by_side, READERS, _read),  # PATH...
 }

@@ -242,7 +242,7 @@ def warm_command(paths: tuple[Path, ...]) -> int:
                     f"{plain(str(places[index]))}: {size(sizes[index])} {outcome}", err=index in partly
                 )
 
-        return follow("read", places, went_on, ended) or (1 if partly else 0)
+        return follow(("read",), places, went_on, ended) or (1 if partly else 0)
 
 
 def _sizes(places: list[Path]) -> list[int]:

@@ -18,7 +18,7 @@ from imagefs.cli.asking import CHANGE_S, ask_one, live_mount, mountpoint_of
 from imagefs.cli.paths import Untouched
 from imagefs.cli.service import client_of, listed
 from imagefs.cli.showing import plain
-from imagefs.cli.waiting import wait_by_service, wait_through_mount
+from imagefs.cli.waiting import submit_and_wait, wait_by_service, wait_through_mount
 from imagefs.core.control_lines import FORMATS, FetchRequest, parse_line
 from imagefs.core.models import ListedImage
 from imagefs.core.names import CONTROL_NAME, encode, split_id, with_id
@@ -57,8 +57,8 @@ def fetch_command(
       imagefs fetch https://example.org/debian-12.iso --region toronto --wait
     """
     chosen = settings.settle(given)
-    words = {"name": name, "format": image_format, "virtio": "yes" if virtio else None}
-    line = shlex.join([url, *(f"{key}={value}" for key, value in words.items() if value is not None)])
+    named = {"name": name, "format": image_format, "virtio": "yes" if virtio else None}
+    line = shlex.join([url, *(f"{key}={value}" for key, value in named.items() if value is not None)])
     request = parse_line(line)
     if request is None:
         raise SetupError("There is no URL.")
@@ -66,11 +66,13 @@ def fetch_command(
     mount = live_mount(account.api_id, chosen["api_url"])
     if mount is None:
         return _fetch_by_service(client_of(chosen, account), request, region, wait)
-    folder = mount[0] / encode(region)
-    ask_one("write", f"{line}\n", folder / CONTROL_NAME, within_s=CHANGE_S)
-    path = folder / encode(request.name)
-    click.echo(f"Fetching {plain(request.shown_url)} as {plain(str(path))}.")
-    return wait_through_mount([path]) if wait else 0
+    control_file = mount[0] / encode(region) / CONTROL_NAME
+    words = f"Fetching {plain(request.shown_url)} as {plain(request.name)} in {plain(region)}."
+    if wait:
+        return submit_and_wait(f"{line}\n", control_file, request.name, lambda: click.echo(words))
+    ask_one("write", f"{line}\n", control_file, within_s=CHANGE_S)
+    click.echo(words)
+    return 0
 
 
 def _fetch_by_service(client: ServiceClient, request: FetchRequest, region: str, wait: bool) -> int:

@@ -15,6 +15,7 @@ from imagefs.cli.asking import STATUS_S, Found, NoAnswer, ask, following, reason
 from imagefs.cli.service import PATIENCE_S
 from imagefs.cli.showing import plain, progress
 from imagefs.core.models import Phase
+from imagefs.core.names import encode
 from imagefs.errors import ImageFailed, Overloaded, Unreachable
 
 if TYPE_CHECKING:
@@ -43,30 +44,48 @@ def wait_through_mount(paths: Sequence[Path]) -> int:
         def ended(index: int, problem: str | None) -> None:
             bars.update(tasks[index], note=problem or "active", completed=1)
 
-        return follow("sync", paths, lambda _index, _found: None, ended)
+        return follow(("sync",), paths, lambda _index, _found: None, ended)
+
+
+def submit_and_wait(line: str, control_file: Path, name: str, accepted: Callable[[], None]) -> int:
+    """Write *line* to a control file, and wait until the image of that *name* is active; the status of the command."""
+    with going_on("The service goes on with it."), progress(measured=False) as bars:
+        task = bars.add_task(str(plain(name)), note="waiting", total=1)
+
+        def went_on(_index: int, found: Found) -> None:
+            if "accepted" in found:
+                accepted()
+
+        def ended(_index: int, problem: str | None) -> None:
+            bars.update(task, note=problem or "active", completed=1)
+
+        return follow(
+            ("submit", line), [control_file], went_on, ended, told_by=control_file.with_name(encode(name))
+        )
 
 
 def follow(
-    action: str,
+    action: tuple[str, ...],
     paths: Sequence[Path],
     went_on: Callable[[int, Found], None],
     ended: Callable[[int, str | None], None],
+    told_by: Path | None = None,
 ) -> int:
     """Have the probe do *action* with all *paths*; 0 where all went well, else 1.
 
     *went_on* is told what the probe tells on the way, and *ended* how it ended for each path: a problem in words
-    or None.
+    or None. Why an image has failed is asked of the path itself, or of *told_by*.
     """
     left = set(range(len(paths)))
     failed = False
-    with following(action, *paths) as probe:
+    with following(*action, *paths) as probe:
         assert probe.stdout is not None, "it is a pipe"
         for line in probe.stdout:
             found = json.loads(line)
             index = found["path"]
             if "errno" in found:
                 failed = True
-                problem = _problem_of(paths[index], found["errno"])
+                problem = _problem_of(told_by or paths[index], found["errno"])
                 click.echo(f"imagefs: {plain(str(paths[index]))}: {problem}.", err=True)
                 ended(index, problem)
             elif "done" in found:

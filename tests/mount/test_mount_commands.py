@@ -218,11 +218,21 @@ def test_new_images_through_the_mount(mount: MakeMount, service: Emulator) -> No
         ("roubaix", "b/c.iso", "active"),
         ("toronto", "a.iso", "active"),
     ]
-    url = f"{service.root_url}plain/nothing.iso"
-    assert "nothing.iso" in commands.say("fetch", url, "--region", "toronto", *commands.account)
-    assert "Input/output error" in commands.fails("wait", mounted / "toronto/nothing.iso")
+    url = f"{service.root_url}plain/toronto/a.iso"
+    fetch = ("fetch", url, "--region", "toronto", *commands.account)
+    said = commands.say(*fetch, "--wait")  # under a name that is there already
+    assert said == f"Fetching {url} as a.iso in toronto.\n"
+    assert [image.status for image in service.images() if image.region == "toronto"] == ["active", "active"]
+    commands.say(*fetch, "--name", "b.iso")
+    assert commands.say("wait", mounted / "toronto/b.iso") == ""
+    nothing = f"{service.root_url}plain/nothing.iso"
+    assert "could not make" in commands.fails(
+        "fetch", nothing, "--wait", "--region", "toronto", *commands.account
+    )
+    source = mounted / f"toronto/a~{image_id}.iso"
     assert "no such image or region" in commands.fails("replicate", source, "nowhere")
     assert "exists" in commands.fails("replicate", source, "montreal")
+    assert "no such image or region" in commands.fails("fetch", url, "--region", "nowhere", *commands.account)
     assert "not on a mount" in commands.fails("wait", "/etc/passwd")
     assert "no such image" in commands.fails("wait", mounted / "toronto/nope")
 
