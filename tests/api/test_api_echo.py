@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 
 import pytest
 from api_peer import KEY
@@ -19,7 +20,7 @@ WAYS = {
     "a broken head": "200 OK\r\nno colon {echo}\r\n {echo}\r\nContent-Length: {echo}\r\n\r\n",
     "an encoding": "200 OK\r\nContent-Encoding: {echo}\r\nContent-Length: 1\r\n\r\nx",
     "a range": "206 OK\r\nContent-Range: bytes {echo}\r\nContent-Length: 1\r\n\r\nx",
-    "a status line": "{echo}",
+    "a status line": "{echo}\r\n\r\n",
 }
 """Where in an answer it is."""
 
@@ -38,7 +39,7 @@ def test_no_message_repeats_signature_or_key(peer, client, caplog, way, call):
     def echo(conn, request):
         said = f"{request.form['signature']} {KEY} {KEY[:64]} {KEY[64:]}"
         conn.sendall(("HTTP/1.1 " + way.format(echo=said, length=len(said) + 30)).encode())
-        conn.close()
+        conn.shutdown(socket.SHUT_RDWR)
 
     peer.script(echo)
     with caplog.at_level(logging.DEBUG, "imagefs"), pytest.raises(ImagefsError) as caught:

@@ -117,6 +117,12 @@ def test_the_kernel_keeps_only_what_is_proved_and_the_same() -> None:
         await grove.files.release(opened.handle)
         assert [await keeps(), await keeps()] == [False, True]
 
+        opened = await tree.open(inode, os.O_RDONLY)
+        grove.library.opened[-1].content.keepable = False
+        grove.library.keepable = False
+        assert not await keeps()
+        await grove.files.release(opened.handle)
+
     play(scene)
 
 

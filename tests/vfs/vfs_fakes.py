@@ -185,9 +185,10 @@ class FakeLibrary:
     closed: list[FakeReader] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     generation: int = 0
+    keepable: bool = True
 
     async def open(self, key: ContentKey, image_id: str) -> FakeReader:
-        self.opened.append(FakeReader(FakeContent(key), self.generation))
+        self.opened.append(FakeReader(FakeContent(key, keepable=self.keepable), self.generation))
         return self.opened[-1]
 
     def close(self, reader: FakeReader) -> None:
