@@ -36,6 +36,7 @@ class Library:
         self._service = service
         self._contents: dict[ContentKey, Content] = {}
         self._opening: dict[ContentKey, trio.Lock] = {}
+        self._left = trio.Event()
 
     async def open(self, key: ContentKey, image_id: str) -> Reader:
         """A reader of the content *key*, which image *image_id* has."""
@@ -54,8 +55,10 @@ class Library:
             return Uncached(key)
 
     def close(self, reader: Reader) -> None:
-        """The reader is done."""
+        """The reader is done. What the last one leaves behind is soon made durable."""
         reader.content.close(reader)
+        if not reader.content.open_readers:
+            self._left.set()
 
     def cached_bytes(self, key: ContentKey) -> int:
         """How much of the content is in the cache."""
@@ -73,11 +76,15 @@ class Library:
 
     async def serve(self) -> None:
         """Make durable what arrives, and close what nobody reads any more, until cancelled."""
+        settings = self._service.settings
         while True:
-            await trio.sleep(self._service.settings.flush_every_s)
+            with trio.move_on_after(settings.flush_every_s):
+                await self._left.wait()
+                await trio.sleep(settings.flush_pause_s)
+            self._left = trio.Event()
             for content in self.contents():
                 await _guarded(content.flush)
-            await self._shut_idle(self._service.settings.idle_contents)
+            await self._shut_idle(settings.idle_contents)
 
     async def _shut_idle(self, keep: int) -> None:
         """Close what nobody reads, but for the latest *keep*. What has transfers that end slowly is left for later."""

@@ -32,7 +32,10 @@ class ContentSettings:
     """The longest pause that the service's Retry-After is followed for."""
 
     flush_every_s: float = 5.0
-    """How often what arrived is made durable."""
+    """How often what arrived is made durable while it is read."""
+
+    flush_pause_s: float = 0.2
+    """How soon after its last reader is done: what many programs leave in a row is made durable at once."""
 
     idle_contents: int = 16
     """How many contents that nobody reads stay open, so that the next reader finds them warm."""

@@ -14,6 +14,7 @@ from imagefs.core.models import ContentKey
 from imagefs.errors import CacheUnusable
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.directory import CacheDirectory
+from imagefs.store.layout import content_name
 
 DATA = made_up(3 * BLOCK_BYTES + 5)
 BRISK = replace(PATIENT, flush_every_s=0.002, idle_contents=1)
@@ -120,6 +121,23 @@ def test_flushing_goes_on_after_a_bug(cache: CacheDirectory, caplog: pytest.LogC
     assert "a bug" in caplog.text
     assert "input/output error" in caplog.text
     caplog.clear()
+
+
+def test_what_the_last_reader_leaves_is_soon_durable(cache: CacheDirectory) -> None:
+    """A mount that is killed some time after a program has read a part has that part in its cache still."""
+
+    async def scene(stage: Stage) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.library.serve)
+            for end in (1, 3):
+                reader = await stage.open()
+                assert await read(reader, 0, end * BLOCK_BYTES)
+                stage.library.close(reader)
+                await until(lambda end=end: cache.index.cached_bytes().get(name, 0) >= end * BLOCK_BYTES)
+            nursery.cancel_scope.cancel()
+
+    name = content_name(key_of(DATA))
+    play(scene, FakeSite(DATA), cache, replace(PATIENT, flush_every_s=3600.0, flush_pause_s=0.01))
 
 
 def test_a_cache_that_gives_no_file_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
