@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,16 +114,21 @@ def _mount(mount: Mount) -> Iterator[Finding]:
 
 
 def _state(path: str) -> str:
-    """``dead``, ``hung`` or ``alive``; asked by a process that can be left behind."""
-    probe = subprocess.Popen(  # noqa: S603  # fixed words, and after --
-        ["stat", "--file-system", "--", path],  # noqa: S607  # coreutils
-        env={**os.environ, "LC_ALL": "C"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        _, complaint = probe.communicate(timeout=PROBE_S)
-    except subprocess.TimeoutExpired:
-        probe.kill()
-        return "hung"
+    """``dead``, ``hung`` or ``alive``; asked by a process that can be left behind if it hangs."""
+    reading, writing = os.pipe()
+    probe = os.posix_spawnp(
+        "stat",  # coreutils
+        ["stat", "--file-system", "--format=", "--", path],
+        {**os.environ, "LC_ALL": "C"},
+        file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_DUP2, writing, 2)],
+    )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as said:
+        if not select.select([said], [], [], PROBE_S)[0]:
+            os.kill(probe, signal.SIGKILL)
+            return "hung"
+        complaint = said.read().decode("utf-8", "replace")
+    os.waitpid(probe, 0)
     died = "not connected" in complaint or "connection abort" in complaint
     return "dead" if died else "alive"  # another user's live mount answers with a refusal
 
