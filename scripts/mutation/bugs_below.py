@@ -284,7 +284,7 @@ _STORE: Final = (
         "            durable = self._blocks.finish_sync(changed)\n"
         "            if changed or used:\n                self._commit(sorted({*changed, *used}))\n"
         "            if changed:\n                self._sync_file()\n",
-        "test_store_losses.py",
+        "test_store_crash.py::test_the_index_claims_nothing_before_the_data_is_synced",
     ),
     Bug(
         "a new file's name is not synced",
@@ -327,8 +327,8 @@ _STORE: Final = (
     Bug(
         "content being read is evicted",
         "store/content_file",
-        "if not self._is_hot(*run) and self._ranges.try_hold(*run)]",
-        "if self._ranges.try_hold(*run)]",
+        "return first < hot_end and hot_first < end",
+        "return False",
         "test_store_eviction.py::test_hot_blocks_stay",
     ),
     Bug(
@@ -343,7 +343,7 @@ _STORE: Final = (
         "store/content_file",
         "            if generation == self._blocks.generation:\n                return\n",
         "            return\n",
-        "test_store_content.py::test_readers_never_see_a_hole",
+        "test_store_content.py::test_what_is_evicted_during_a_read_is_not_given",
     ),
     Bug(
         "a lock held while the disk syncs",

@@ -303,6 +303,22 @@ def test_a_request_interrupted_by_a_crash(carried_out: bool, caplog: pytest.LogC
     assert carried_out or "was interrupted" in caplog.text
 
 
+def test_what_an_earlier_mount_wrote_down_keeps_its_number() -> None:
+    """New entries of the journal take none of the place of old ones."""
+    stage, _ = stage_of(image("1", "a"))
+    remark = dump_intent(Remark(("1",), error="It was wrong."))
+    stage.index.intents[1] = remark
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await account.wait_active(await account.replicate("1", "montreal", "b"))
+            assert account.error_of("1") == "It was wrong."
+            assert list(stage.index.intents.values()) == [remark]
+
+    play(scene)
+
+
 def test_a_request_of_a_crashed_mount_never_claims_another_ones_image() -> None:
     """Two requests are open, and the only new image is known to be the second one's."""
     stage, service = stage_of(image("1", "a"), image("2", "a", "montreal", "queued"), pending_changes=False)

@@ -198,6 +198,30 @@ def test_threads_write_disjoint_blocks(cache: CacheDirectory) -> None:
     content.close()
 
 
+def test_what_is_evicted_during_a_read_is_not_given(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place in the file reads as zeros by then."""
+    content = cache.content(key_of(1, 4 * BLOCK_BYTES))
+    write(content, 0, 4)
+    read_into, read_now_into = content._file.read_into, content._file.read_now_into
+
+    def evicted_before(offset: int, buffer: memoryview) -> int:
+        content.forget_blocks([offset // BLOCK_BYTES])
+        return read_into(offset, buffer)
+
+    def evicted_before_now(offset: int, buffer: memoryview) -> bool:
+        content.forget_blocks([offset // BLOCK_BYTES])
+        return read_now_into(offset, buffer)
+
+    monkeypatch.setattr(content._file, "read_into", evicted_before)
+    monkeypatch.setattr(content._file, "read_now_into", evicted_before_now)
+    with pytest.raises(CacheUnusable):
+        content.read(0, 100)
+    assert not content.read_now_into(BLOCK_BYTES, memoryview(bytearray(100)))
+    content.close()
+
+
 def test_readers_never_see_a_hole(cache: CacheDirectory) -> None:
     """While a block is forgotten and written again and again, a reader gets its bytes or a refusal."""
     content = cache.content(key_of(1, MIB))

@@ -193,6 +193,26 @@ def test_a_block_written_during_a_sync_is_not_claimed_by_it(
     content.close()
 
 
+def test_the_index_claims_nothing_before_the_data_is_synced(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block sums would find out what is not there; it must not come to that."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 4)
+    sync = content._file.sync
+    claimed: list[bytes] = []
+
+    def watched_sync() -> None:
+        claimed.extend(row.present for row in cache.index.load_segments(content.name))
+        sync()
+
+    monkeypatch.setattr(content._file, "sync", watched_sync)
+    assert content.flush() == 4
+    assert not any(map(any, claimed))
+    assert cache.index.load_segments(content.name)[0].present == (0b1111).to_bytes(8, "little")
+    content.close()
+
+
 def test_close_survives_a_failing_disk(
     cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
