@@ -187,7 +187,7 @@ class ServiceClient:
                 answer = self._answer(action, parameters, exchange, lost=AnswerLost)
                 if action in CREATING_ACTIONS:
                     parsing.new_image_id(answer)
-                elif "success" not in answer:
+                elif answer.get("success") is None:
                     lost = f"{_subject(action, parameters)}: the answer does not say whether it succeeded"
             except MalformedAnswer as exc:
                 if exchange.status >= 300:

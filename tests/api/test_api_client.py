@@ -271,6 +271,14 @@ def test_fifty_thousand_images_are_listed(peer, client):
     assert len(client.list_images().images) == 50_000
 
 
+@pytest.mark.parametrize("said", [{}, {"success": None}, {"image_id": "1"}, {"images": [], "success": None}])
+def test_a_change_whose_answer_does_not_say_that_it_succeeded_may_have_been_carried_out(peer, client, said):
+    """Nothing is taken for a yes but a yes."""
+    peer.script(answers(said))
+    with pytest.raises(errors.AnswerLost):
+        client.rename_image("1", "b")
+
+
 def test_without_any_connection_a_listing_can_be_given_up_early(client, peer, clock):
     """Where nobody listens, but not where the service is just slow to answer."""
     peer.script(answers(b"", 503), answers(b"", 503), answers(b"", 503), answers(b"", 503), answers(LISTED))
