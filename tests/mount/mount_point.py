@@ -14,7 +14,7 @@ from mount_programs import MYSELF, Person, attempt, environment_of, run, text
 
 from imagefs.fuse.mounts import mount_at
 
-END_S: Final = 20.0
+END_S: Final = 60.0
 """How long a mount's process may take to end after an unmount, on a slow machine."""
 
 _PROBLEM: Final = re.compile(r"^\S+ \S+ (?:WARNING|ERROR|CRITICAL) |^Traceback ")

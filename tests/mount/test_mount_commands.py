@@ -189,7 +189,7 @@ def test_mounts_that_do_not_answer(mount: MakeMount, service: Emulator) -> None:
         done = mounted.imagefs("status", "--json", mounted.path)
         assert done.returncode == 1
         assert "does not answer" in json.loads(done.stdout)[0]["problem"]
-        assert commands.say("umount", mounted.path) == ""
+        assert commands.say("umount", "--lazy", mounted.path) == ""
     finally:
         mounted.send(signal.SIGCONT)
     assert mounted.ended()
