@@ -85,8 +85,22 @@ class MountedAccount(RuleBasedStateMachine):
         self.troubled = False
 
     def _clean_up(self) -> None:
-        problems = self.mounted.clean_up()
-        assert not problems
+        try:
+            self._umount()
+        finally:
+            problems = self.mounted.clean_up()
+        assert not problems, problems
+
+    def remount(self) -> None:
+        """Unmount and mount again, however long a slow disk takes for that."""
+        self._umount()
+        self.mounted.mount()
+        self.is_new()
+
+    def _umount(self) -> None:
+        done = self.mounted.imagefs("umount", self.mounted.path)
+        assert done.returncode == 0, done
+        assert self.mounted.ended(REST_S), self.mounted.log[-2000:]
 
     def attempt(
         self, command: Sequence[str | Path], fault: Fault | None

@@ -170,15 +170,14 @@ class Histories(MountedAccount):
     # What goes wrong
 
     @rule(killed=st.booleans())
-    def remount(self, killed: bool) -> None:
+    def end(self, killed: bool) -> None:
         """The mount ends, by a person or by SIGKILL, and comes back."""
         self.service.faults.clear()
         if killed:
             self.mounted.kill()
             self.mount_again()
         else:
-            self.mounted.remount()
-            self.is_new()
+            self.remount()
 
     @rule(which=WHICH, further=st.integers(1, 2), name=NAMES, number=CONTENTS, moment=MOMENTS, stop=STOPS)
     def die(
@@ -255,8 +254,7 @@ class Histories(MountedAccount):
         """Everything that is under way ends as it should, and can be read."""
         self.come_to_rest(Outcome(self.model.after()))
         if self.model.stale:
-            self.mounted.remount()
-            self.is_new()
+            self.remount()
             self.await_tree()
         for image_id, one in self.model.images.items():
             if not one.failed:
