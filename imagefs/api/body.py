@@ -69,42 +69,43 @@ class ContentBody:
         self._aborted = False
         self._closed = False
 
-    def read_some(self, max_bytes: int) -> bytes:
-        """What has arrived: at least one byte and at most *max_bytes*, or ``b""`` exactly at `end`.
+    def read_into(self, buffer: memoryview) -> int:
+        """Put what has arrived at the start of *buffer*: how many bytes, at least one, or 0 exactly at `end`.
 
         Raises `TransferBroken` where the content ends early, goes on after its end, or was aborted;
         `TransferStalled` where nothing or hardly anything arrives; the error of a refusal that came in
         place of the content. After an error the body is closed.
         """
-        if max_bytes < 1:
-            raise ValueError("max_bytes is at least 1")
+        if not buffer:
+            raise ValueError("the buffer has room for at least one byte")
         if self._aborted:
             raise self._broken("the transfer was stopped")
         if self._suspicious:
             self._held = memoryview(self._hold_back())
             self._suspicious = False
         if self._held:
-            piece = bytes(self._held[:max_bytes])
-            self._held = self._held[len(piece) :]
+            count = min(len(self._held), len(buffer))
+            buffer[:count] = self._held[:count]
+            self._held = self._held[count:]
         elif self._position < self.end:
-            piece = self._receive(min(max_bytes, self.end - self._position), self._stall_s)
-            if not piece:
+            count = self._receive(buffer[: self.end - self._position], self._stall_s)
+            if not count:
                 raise self._broken(
                     f"it ended after {self._position - self.start} of {self._size_bytes} bytes"
                 )
         else:
             self._expect_end()
-            return b""
-        self._position += len(piece)
-        return piece
+            return 0
+        self._position += count
+        return count
 
     def abort(self) -> None:
-        """Make a blocked or coming `read_some` raise `TransferBroken`. Any thread, any number of times."""
+        """Make a blocked or coming `read_into` raise `TransferBroken`. Any thread, any number of times."""
         self._aborted = True
         self._exchange.connection.interrupt(self._lease)
 
     def close(self) -> None:
-        """Close the connection, unless `read_some` returned ``b""`` and gave it back. The reading thread."""
+        """Close the connection, unless `read_into` returned 0 and gave it back. The reading thread."""
         if not self._closed:
             self._closed = True
             self._exchange.discard()
@@ -116,12 +117,13 @@ class ContentBody:
         long, or everything up to the end of the body where the content is shorter.
         """
         body = bytearray()
+        piece = memoryview(bytearray(REFUSAL_BYTES))
         ended = False
         while not ended and len(body) < self._bytes_to_hold(body):
             complete = len(body) >= self._size_bytes
-            piece = self._receive(REFUSAL_BYTES, LAST_WAIT_S if complete else self._stall_s, at_end=complete)
-            body += piece
-            ended = not piece
+            count = self._receive(piece, LAST_WAIT_S if complete else self._stall_s, at_end=complete)
+            body += piece[:count]
+            ended = not count
         other_length = len(body) > self._size_bytes or (ended and len(body) < self._size_bytes)
         if other_length or self._size_bytes <= SMALL_CONTENT_BYTES:
             refusal = self._verdicts.in_body(self._subject, bytes(body), self._exchange.headers)
@@ -146,21 +148,21 @@ class ContentBody:
         """Everything was read: let the connection go back, unless the body goes on."""
         if self._closed:
             return
-        if self._receive(1, LAST_WAIT_S, at_end=True):
+        if self._receive(memoryview(bytearray(1)), LAST_WAIT_S, at_end=True):
             raise self._broken(f"it goes on after its {self._size_bytes} bytes")
         self.close()
 
-    def _receive(self, max_bytes: int, wait_s: float, *, at_end: bool = False) -> bytes:
-        """The next bytes of the body, ``b""`` at its end.
+    def _receive(self, buffer: memoryview, wait_s: float, *, at_end: bool = False) -> int:
+        """Put the next bytes of the body into *buffer*: how many, 0 at its end.
 
         *at_end*: all bytes are here, and a body that just does not end counts as ended.
         """
         failure: ImagefsError | None = None
-        piece = b""
+        count = 0
         began_s = self._clock.monotonic()
         try:
             self._exchange.renew(wait_s)
-            piece = self._exchange.read_some(max_bytes)
+            count = self._exchange.read_into(buffer)
         except TRANSPORT_ERRORS as exc:
             if not (at_end and is_timeout(exc)):
                 failure = self._failure(exc)
@@ -171,8 +173,8 @@ class ContentBody:
             self.close()
             raise failure
         if not at_end:
-            self._watch_rate(len(piece), self._clock.monotonic() - began_s)
-        return piece
+            self._watch_rate(count, self._clock.monotonic() - began_s)
+        return count
 
     def _watch_rate(self, received_bytes: int, waited_s: float) -> None:
         """Raise `TransferStalled` where a window of waiting brought less than the least rate.

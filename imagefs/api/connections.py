@@ -34,6 +34,8 @@ class _Leased:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wire: BudgetSocket | BudgetTlsSocket | None = None
+        self.answer: AnswerHead | None = None
+        self.response_class: Any = self._new_answer  # what http.client makes an answer with
         self._guard = threading.Lock()
         self._lease = 0
 
@@ -48,6 +50,10 @@ class _Leased:
             raise ConnectError from exc
         # Kept here, since http.client hands its own reference to an answer that ends with the connection.
         self.wire = self.sock  # type: ignore[attr-defined]
+
+    def _new_answer(self, *args: Any, **kwargs: Any) -> AnswerHead:
+        self.answer = AnswerHead(*args, **kwargs)
+        return self.answer
 
     @property
     def is_connected(self) -> bool:
@@ -79,13 +85,9 @@ class _Leased:
 class PlainConnection(_Leased, HTTPConnection):
     """A connection without TLS."""
 
-    response_class = AnswerHead
-
 
 class TlsConnection(_Leased, HTTPSConnection):
     """A connection with TLS."""
-
-    response_class = AnswerHead
 
 
 class PlainPool(HTTPConnectionPool):

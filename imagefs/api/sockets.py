@@ -104,6 +104,10 @@ class _AnswerReader(io.BufferedReader):
         super().__init__(raw)
         self._wire = wire
 
+    def readinto(self, buffer: Any) -> int:
+        """As ``readinto1``: filling a buffer means to receive once, and not to wait for more."""
+        return super().readinto1(buffer)
+
     def close(self) -> None:
         if not self.closed:
             self._wire.note_surplus(self)

@@ -22,6 +22,7 @@ from urllib3 import PoolManager, Timeout
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.ssl_ import create_urllib3_context
 
+from imagefs.api.answer_head import AnswerHead
 from imagefs.api.connections import PlainConnection, PlainPool, TlsConnection, TlsPool
 from imagefs.api.limits import KIB
 from imagefs.api.sockets import BudgetTlsSocket
@@ -29,9 +30,6 @@ from imagefs.errors import SetupError
 
 PIECE_BYTES: Final = 256 * KIB
 """How much of an answer is received at once."""
-
-TLS_RECORD_BYTES: Final = 16 * KIB
-"""A receive brings one record at most (RFC 8446, 5.1); a larger buffer for each would halve the speed."""
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
@@ -60,11 +58,15 @@ def _use_our_pools(manager: PoolManager) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """An answer whose head has arrived. *raw* is urllib3's response, its body not read yet."""
+    """An answer whose head has arrived, and its body not.
+
+    *raw* is the response of urllib3, *inner* that of http.client below it.
+    """
 
     status: int
     headers: Mapping[str, str]
     raw: BaseHTTPResponse
+    inner: AnswerHead
     connection: PlainConnection | TlsConnection
 
     @property
@@ -90,11 +92,20 @@ class Exchange:
             body += piece
         return bytes(body)
 
-    def read_some(self, max_bytes: int) -> bytes:
-        """What has arrived, at most *max_bytes*; ``b""`` at its end. Raises one of `TRANSPORT_ERRORS`."""
-        if isinstance(self.connection, TlsConnection):
-            max_bytes = min(max_bytes, TLS_RECORD_BYTES)
-        return self.raw.read1(max_bytes, decode_content=False) or b""
+    def read_into(self, buffer: memoryview) -> int:
+        """Put what has arrived at the start of *buffer*: how many bytes, 0 at the end of the body.
+
+        Goes past urllib3, which cannot but copy, where that has nothing to do: it knows chunks, and gives the
+        connection back at the end. Raises one of `TRANSPORT_ERRORS`.
+        """
+        if self.inner.isclosed() or self.inner.chunked:
+            piece = self.raw.read1(len(buffer), decode_content=False) or b""
+            buffer[: len(piece)] = piece
+            return len(piece)
+        count = self.inner.readinto(buffer)
+        if self.raw.length_remaining is not None:
+            self.raw.length_remaining -= count
+        return count
 
     def discard(self) -> None:
         """Close the connection; whatever of the body was not read is lost."""
@@ -151,7 +162,8 @@ class Transport:
         raw = response.raw
         connection = raw.connection
         assert isinstance(connection, PlainConnection | TlsConnection)
-        return Exchange(raw.status, raw.headers, raw, connection)
+        assert connection.answer is not None
+        return Exchange(raw.status, raw.headers, raw, connection.answer, connection)
 
     def close(self) -> None:
         """Close the connections that no one uses."""

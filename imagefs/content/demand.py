@@ -40,7 +40,12 @@ class Demand:
         """What the waiters wait for, the other readers will want, and the proof takes if one waits for it."""
         waiters = list(self._waiters)
         needs = [
-            Need(waiter.first, waiter.end, max(waiter.end, self._wanted_end(waiter.reader)))
+            Need(
+                waiter.first,
+                waiter.end,
+                max(waiter.end, self._wanted_end(waiter.reader)),
+                restless=waiter.reader.readahead.restless,
+            )
             for waiter in waiters
             if not self._map.all_ready(waiter.first, waiter.end)
         ]
@@ -73,5 +78,10 @@ class Demand:
 
     def _wanted_end(self, reader: Reader) -> int:
         """The block up to which *reader* should be served without waiting, exclusive."""
+        position = reader.readahead.position
         window_bytes = min(reader.readahead.window_bytes, self._reach_blocks * BLOCK_BYTES)
-        return min(self._map.total, block_count(reader.readahead.position + window_bytes))
+        end = min(self._map.total, block_count(position + window_bytes))
+        unhashed, _ = self._proof.unhashed
+        if self._blocks.cache_failed and unhashed <= position // BLOCK_BYTES < unhashed + MEMORY_BLOCKS:
+            end = min(end, unhashed + MEMORY_BLOCKS // 2)  # else memory gives up what is to be hashed still
+        return end

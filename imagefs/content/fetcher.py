@@ -110,6 +110,7 @@ class Fetcher:
             post=self._post,
             paused_s=self._service.settings.paused_s,
         )
+        transfer.asked_at = self._service.clock()
         self._map.replace(first, end, ABSENT, COMING)
         self._transfers.add(transfer)
         if self._idle.is_set():
@@ -162,6 +163,7 @@ class Fetcher:
     def opened(self, transfer: Transfer, ranged: bool, first: int, end: int) -> None:
         """The answer has begun; without Range it is the whole content, whatever was asked for."""
         transfer.opened_at = self._service.clock()
+        self._service.link.note_latency(transfer.opened_at - transfer.asked_at)
         self._service.link.ranged = ranged
         if not ranged:
             asked_first = transfer.first
@@ -184,7 +186,7 @@ class Fetcher:
             self._service.traffic.fetched_bytes += fresh * BLOCK_BYTES
         self._map.replace(first, first + count, ABSENT, READY)
         self._map.replace(first, first + count, COMING, READY)
-        sample = transfer.rate_sample(self._service.clock())
+        sample = transfer.rate_sample()
         if sample is not None:
             self._service.link.note_rate(*sample)
         self._owner.blocks_arrived(fresh)

@@ -17,6 +17,8 @@ MAX_SEGMENT_BYTES: Final = 64 * MIB
 SEGMENT_S: Final = 1.0
 """About how long one request should take, so that a reader who jumps into one under way waits no longer."""
 
+MAX_SPARE_BYTES: Final = 2 * MIB
+
 
 class Link:
     """Whether the service honours Range, and what one connection carries.
@@ -27,6 +29,7 @@ class Link:
     def __init__(self) -> None:
         self.ranged: bool | None = None
         self._rate_bytes_per_s: float | None = None
+        self._latency_s: float | None = None
 
     def note_rate(self, size_bytes: int, elapsed_s: float) -> None:
         """Take account of *size_bytes* that one connection brought in *elapsed_s* without being held back."""
@@ -35,6 +38,23 @@ class Link:
             self._rate_bytes_per_s = rate
         else:
             self._rate_bytes_per_s += (rate - self._rate_bytes_per_s) / 2
+
+    def note_latency(self, elapsed_s: float) -> None:
+        """Take account of a request whose answer began after *elapsed_s*."""
+        if self._latency_s is None:
+            self._latency_s = elapsed_s
+        else:
+            self._latency_s += (elapsed_s - self._latency_s) / 2
+
+    @property
+    def spare_bytes(self) -> int:
+        """How much one connection brings in the time that a request takes to be answered at all.
+
+        So much more than is asked for costs whoever waits little. Until the rate is known: enough to learn it.
+        """
+        if self._rate_bytes_per_s is None or self._latency_s is None:
+            return self.segment_bytes
+        return min(MAX_SPARE_BYTES, int(self._rate_bytes_per_s * self._latency_s))
 
     @property
     def connections(self) -> int:

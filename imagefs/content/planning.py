@@ -22,14 +22,22 @@ HEADER_BLOCKS: Final = MIB // BLOCK_BYTES
 ENDING_BYTES: Final = 4 * MIB
 """A transfer with less than this to come no longer counts as one: the next is asked for while it ends."""
 
+RESTLESS_TRANSFERS: Final = 3
+"""While so many are under way, a reader that jumps about gets what it waits for and nothing more: this machine has not
+kept up with what came unasked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Blocks ``[first, demanded)`` are waited for, and ``[demanded, wanted)`` will be soon."""
+    """Blocks ``[first, demanded)`` are waited for, and ``[demanded, wanted)`` will be soon.
+
+    *restless*: who waits jumps about, and any other block may be next.
+    """
 
     first: int
     demanded: int
     wanted: int
+    restless: bool = False
 
     @property
     def without_readahead(self) -> Need:
@@ -75,6 +83,8 @@ class Planner:
         if first < min(demanded, HEADER_BLOCKS):
             first, demanded = 0, min(max(demanded, HEADER_BLOCKS), self._map.total)
         wanted = max(need.wanted, demanded)
+        if need.restless and len(self._live) < RESTLESS_TRANSFERS:
+            wanted = max(wanted, min(demanded + link.spare_bytes // BLOCK_BYTES, self._map.total))
         connections = 1 if self._blocks.cache_failed else link.connections
         largest = max(1, min(link.segment_bytes // BLOCK_BYTES, (wanted - first) // connections))
         for start, end in self._map.absent_runs(first, wanted):

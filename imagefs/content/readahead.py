@@ -14,6 +14,9 @@ SETTLED_BYTES: Final = MIB // 2
 """A reader that has gone on for this long is taken for a sequential one. Below it nothing is read ahead, so that
 a look at a header costs a header."""
 
+RESTLESS_JUMPS: Final = 16
+"""A reader that has jumped so often is taken for one that goes on doing so. A look at an image's parts jumps less."""
+
 MAX_WINDOW_BYTES: Final = 128 * MIB
 
 
@@ -27,6 +30,7 @@ class Readahead:
     def __init__(self) -> None:
         self.position = 0
         self._run_bytes = 0
+        self._jumps = 0
 
     def note(self, offset: int, length: int) -> None:
         """Take account of a read of *length* bytes at *offset*."""
@@ -35,7 +39,10 @@ class Readahead:
             if end > self.position:
                 self._run_bytes += min(length, end - self.position)
                 self.position = end
+            if self._run_bytes >= SETTLED_BYTES:
+                self._jumps = 0
         else:
+            self._jumps += 1
             self._run_bytes = length
             self.position = end
 
@@ -45,3 +52,8 @@ class Readahead:
         if self._run_bytes < SETTLED_BYTES:
             return 0
         return min(self._run_bytes, MAX_WINDOW_BYTES)
+
+    @property
+    def restless(self) -> bool:
+        """Whether the reader jumps about, and has done so for a while."""
+        return self._jumps >= RESTLESS_JUMPS

@@ -32,7 +32,7 @@ class Body(Protocol):
     end: int
     ranged: bool | None
 
-    def read_some(self, max_bytes: int) -> bytes: ...
+    def read_into(self, buffer: memoryview) -> int: ...
     def abort(self) -> None: ...
     def close(self) -> None: ...
 
@@ -85,8 +85,9 @@ class Transfer:
         self.claims = True
         self.ranged = True
         self.ending = False
+        self.asked_at = 0.0
         self.opened_at: float | None = None
-        self._sampled = (0.0, 0)
+        self._sampled: tuple[int, float] | None = None
         # Of the worker thread, but for the fields guarded by _changed:
         self._size_bytes = size_bytes
         self._asked = (first, end)
@@ -101,6 +102,8 @@ class Transfer:
         self._body: Body | None = None
         self._clock = clock
         self._handed_on = first
+        self._receiving_s = 0.0
+        self._received = (first, 0.0)
         self._announced = False
 
     @property
@@ -118,16 +121,21 @@ class Transfer:
         """Whether :meth:`stop` was called."""
         return self._stopped
 
-    def rate_sample(self, now_s: float) -> tuple[int, float] | None:
-        """Bytes and seconds since the last sample, where that is enough to tell a rate. On trio's thread."""
-        then_s, then_mark = self._sampled
-        size_bytes = (self.mark - then_mark) * BLOCK_BYTES
-        if then_s == 0.0:
-            self._sampled = (now_s, self.mark)
-        elif size_bytes >= SAMPLE_BYTES:
-            self._sampled = (now_s, self.mark)
-            return size_bytes, now_s - then_s
-        return None
+    def rate_sample(self) -> tuple[int, float] | None:
+        """Bytes since the last sample and the seconds spent in receiving them, where that is enough to tell a rate.
+
+        What this machine took for them besides says nothing about the connection. On trio's thread.
+        """
+        now = self._received
+        if self._sampled is None:
+            self._sampled = now
+            return None
+        size_bytes = (now[0] - self._sampled[0]) * BLOCK_BYTES
+        receiving_s = now[1] - self._sampled[1]
+        if size_bytes < SAMPLE_BYTES:
+            return None
+        self._sampled = now
+        return size_bytes, receiving_s
 
     def set_limit(self, limit: int) -> None:
         """Let the stream run up to block *limit*, exclusive; it pauses there."""
@@ -176,33 +184,36 @@ class Transfer:
     def _drain(self, body: Body, block: int) -> None:
         """Read the body to its end, handing on whole blocks.
 
-        What comes at once is gathered, so that a fast stream is handled in large pieces; where it has to be waited
-        for, each block goes on as soon as it is there. However it ends, the whole blocks that came are kept.
+        What comes at once is gathered, so that a fast stream is handled in large pieces, but for the first: someone
+        waits for that. Where it has to be waited for, each block goes on as soon as it is there. However it ends, the
+        whole blocks that came are kept.
         """
         left = body.end - body.start
         buffer = memoryview(bytearray(min(left, CHUNK_BYTES)))
+        gathered = BLOCK_BYTES
         filled = 0
         while left > 0:
             if not self._may_go_on(block):
                 self._hand_on(block, buffer[: _whole(filled)])
                 return
-            room = min(len(buffer), (self._limit - block) * BLOCK_BYTES)
+            room = min(len(buffer), gathered, (self._limit - block) * BLOCK_BYTES)
             asked_at = self._clock()
             try:
-                piece = body.read_some(room - filled)
+                count = body.read_into(buffer[filled:room])
             except Exception:
                 self._hand_on(block, buffer[: _whole(filled)])
                 raise
-            buffer[filled : filled + len(piece)] = piece
-            filled += len(piece)
-            left -= len(piece)
-            waited = self._clock() - asked_at > WAITED_S
-            if left == 0 or filled == room or (waited and filled >= BLOCK_BYTES):
+            filled += count
+            left -= count
+            took_s = self._clock() - asked_at
+            self._receiving_s += took_s
+            if left == 0 or filled == room or (took_s > WAITED_S and filled >= BLOCK_BYTES):
                 whole = filled if left == 0 else _whole(filled)
                 block = self._hand_on(block, buffer[:whole])
                 buffer[: filled - whole] = buffer[whole:filled]
                 filled -= whole
-        body.read_some(1)  # raises where the content goes on past its end
+                gathered = min(2 * gathered, CHUNK_BYTES)
+        body.read_into(buffer[:1])  # raises where the content goes on past its end
 
     def _hand_on(self, block: int, whole: memoryview) -> int:
         if not whole:
@@ -212,6 +223,7 @@ class Transfer:
         ]
         self._sink(block, whole, sums)
         self._handed_on = block + len(sums)
+        self._received = (self._handed_on, self._receiving_s)
         if not self._announced:
             self._announced = True
             self._post(self._announce)

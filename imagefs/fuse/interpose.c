@@ -208,17 +208,20 @@ static void added_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_i
 }
 
 /*
- * Two features of the kernel that pyfuse3 leaves as libfuse has them (fuse_common.h):
+ * Features of the kernel that pyfuse3 leaves as libfuse has them (fuse_common.h):
  *
  *   - parallel directory operations, off by default: else a lookup that waits makes all others in its directory wait;
  *   - asynchronous direct I/O, on by default: a read with O_DIRECT that is sent so cannot be interrupted, nor can its
- *     program be killed meanwhile.
+ *     program be killed meanwhile;
+ *   - the readahead, which the answer to FUSE_INIT can only lower: libfuse repeats what the kernel had when it asked,
+ *     and so undoes what root may have set since.
  */
 static void changed_init(void *userdata, struct fuse_conn_info *conn)
 {
     given.init(userdata, conn);
     conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
     conn->want &= ~(unsigned int)FUSE_CAP_ASYNC_DIO;
+    conn->max_readahead = UINT32_MAX;
 }
 
 /* ---- What pyfuse3 calls ---- */

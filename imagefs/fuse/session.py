@@ -80,7 +80,8 @@ class Session:
     async def serve(self, operations: Operations, ready: Callable[[], None]) -> None:
         """Answer the kernel until the tree is unmounted from outside or a signal asks for it."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._await_signal, nursery.cancel_scope)
+            # A signal may come as soon as others know that all is ready.
+            await nursery.start(self._await_signal, nursery.cancel_scope)
             nursery.start_soon(self._await_disconnection, nursery.cancel_scope)
             with operations.requests.copying(operations.copy_file_range, nursery):
                 ready()
@@ -93,8 +94,9 @@ class Session:
             self._mounted = False
             pyfuse3.close(unmount=True)
 
-    async def _await_signal(self, scope: trio.CancelScope) -> None:
+    async def _await_signal(self, scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(*UNMOUNT_SIGNALS) as signals:
+            task_status.started()
             async for received in signals:
                 logger.info("Unmounting %s on %s.", self._options.mountpoint, signal.Signals(received).name)
                 scope.cancel()

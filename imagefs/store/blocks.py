@@ -12,7 +12,7 @@ from typing import Final
 import xxhash
 
 BLOCK_BYTES: Final = 128 * 1024
-"""Size of a block: what the kernel asks for in one read at most, so that a read seldom touches two."""
+"""Size of a block: what the kernel asks for in one read unless its readahead was raised."""
 
 SEGMENT_BLOCKS: Final = 64
 """Blocks in a segment (8 MiB)."""

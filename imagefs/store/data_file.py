@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import threading
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -51,6 +52,7 @@ class DataFile:
     def __init__(self, parent: int, name: str, size_bytes: int) -> None:
         """Open or create *name* in the directory *parent*, *size_bytes* long without using space."""
         self._name = name
+        self._writing = threading.Lock()
         self.size_bytes = size_bytes
         with ExitStack() as descriptors, store_errors(f"making the cache file {name} failed"):
             self._parent = os.dup(parent)
@@ -64,8 +66,11 @@ class DataFile:
             self._descriptors = descriptors.pop_all()
 
     def write(self, data: memoryview, offset: int) -> None:
-        """Write all of *data* at *offset*."""
-        with store_errors(f"writing the cache file {self._name} failed"):
+        """Write all of *data* at *offset*.
+
+        One thread at a time, as the kernel has it anyway: there, those that wait spin.
+        """
+        with self._writing, store_errors(f"writing the cache file {self._name} failed"):
             while data:
                 written = os.pwrite(self._descriptor, data, offset)
                 data = data[written:]

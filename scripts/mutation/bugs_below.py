@@ -160,14 +160,14 @@ _API: Final = (
     Bug(
         "an early end is taken for the end",
         "api/body",
-        "            if not piece:\n                raise self._broken(",
+        "            if not count:\n                raise self._broken(",
         "            if False:\n                raise self._broken(",
         "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
     ),
     Bug(
         "content may go on after its end",
         "api/body",
-        "if self._receive(1, LAST_WAIT_S, at_end=True):",
+        "if self._receive(memoryview(bytearray(1)), LAST_WAIT_S, at_end=True):",
         "if False:",
         "test_api_body.py::test_an_answer_that_is_not_the_content_is_rejected",
     ),

@@ -191,3 +191,9 @@ def serving(peer: Peer) -> Iterator[Peer]:
         yield peer
     finally:
         peer.close()
+
+
+def receive(body, most_bytes: int) -> bytes:
+    """What has arrived of a content's *body*, at most so much; nothing at its end."""
+    buffer = memoryview(bytearray(most_bytes))
+    return bytes(buffer[: body.read_into(buffer)])

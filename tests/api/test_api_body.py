@@ -3,7 +3,17 @@
 import threading
 
 import pytest
-from api_peer import CREDENTIALS, answers, chunked, head, sends, sends_and_closes, sends_and_resets, trickles
+from api_peer import (
+    CREDENTIALS,
+    answers,
+    chunked,
+    head,
+    receive,
+    sends,
+    sends_and_closes,
+    sends_and_resets,
+    trickles,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +29,10 @@ HTML = b"<html><body>Maintenance</body></html>"
 def read_all(body, at_once=65536):
     """Everything up to the end, and the body closed."""
     pieces = []
-    while piece := body.read_some(at_once):
+    while piece := receive(body, at_once):
         assert len(piece) <= at_once
         pieces.append(piece)
-    assert body.read_some(at_once) == b""
+    assert receive(body, at_once) == b""
     body.close()
     return b"".join(pieces)
 
@@ -88,7 +98,7 @@ def test_a_body_that_was_not_read_closes_its_connection(peer, client):
     peer.script(answers(CONTENT))
     client.retrieve("1", SIZE).close()
     body = client.retrieve("1", SIZE)
-    body.read_some(10)
+    receive(body, 10)
     body.close()
     assert read_all(client.retrieve("1", SIZE)) == CONTENT
     assert peer.connections == 3
@@ -181,7 +191,7 @@ def test_a_refusal_is_never_content(peer, client, step, size_bytes):
     """Whatever it is called, however it is framed, even if it is as long as the content."""
     peer.script(step)
     with pytest.raises(errors.RefusedUnknownImage, match="invalid image"):
-        client.retrieve("1", size_bytes).read_some(100)
+        receive(client.retrieve("1", size_bytes), 100)
 
 
 def test_a_long_refusal_without_length_is_never_content(peer, client):
@@ -190,14 +200,14 @@ def test_a_long_refusal_without_length_is_never_content(peer, client):
         sends(chunked(b'{"success": "no", "trace": "', b"x" * 500_000, b'", "error": "quota exceeded"}'))
     )
     with pytest.raises(errors.RefusedQuota):
-        client.retrieve("1", 1 << 30).read_some(100)
+        receive(client.retrieve("1", 1 << 30), 100)
 
 
 def test_a_web_page_is_shown_and_never_content(peer, client):
     """Its text is the reason that a person sees."""
     peer.script(sends(chunked(HTML)))
     with pytest.raises(errors.TransferBroken, match="Maintenance"):
-        client.retrieve("1", SIZE).read_some(100)
+        receive(client.retrieve("1", SIZE), 100)
 
 
 @pytest.mark.parametrize(
@@ -249,12 +259,12 @@ def test_an_abort_wakes_a_blocked_read(peer, client):
     """From another thread, once or twice."""
     peer.script(sends(head(200, Content_Length=SIZE) + CONTENT[:1000]))
     body = client.retrieve("1", SIZE)
-    assert body.read_some(1000)
+    assert receive(body, 1000)
     threading.Timer(0.02, lambda: (body.abort(), body.abort())).start()
     with pytest.raises(errors.TransferBroken, match="stopped"):
         read_all(body)
     with pytest.raises(errors.TransferBroken):
-        body.read_some(1)
+        receive(body, 1)
     body.close()
 
 
@@ -262,10 +272,10 @@ def test_an_aborted_body_gives_nothing_more(peer, client):
     """Not even what has arrived already."""
     peer.script(answers(CONTENT))
     body = client.retrieve("1", SIZE)
-    assert body.read_some(10)
+    assert receive(body, 10)
     body.abort()
     with pytest.raises(errors.TransferBroken):
-        body.read_some(10)
+        receive(body, 10)
 
 
 def test_a_late_abort_does_not_hit_the_connections_next_user(peer, client):

@@ -5,7 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
 import pytest
-from api_peer import CREDENTIALS, KEY, Peer, answers, head, sends, sends_and_closes, sends_and_resets, serving
+from api_peer import (
+    CREDENTIALS,
+    KEY,
+    Peer,
+    answers,
+    head,
+    receive,
+    sends,
+    sends_and_closes,
+    sends_and_resets,
+    serving,
+)
 
 from imagefs import errors
 from imagefs.api import Limits, ServiceClient
@@ -319,7 +330,7 @@ def test_no_error_shows_the_key_or_a_signature(peer, client, step, name):
     call = {
         "list": lambda: client.list_images(deadline_s=0.5),
         "delete": lambda: client.delete_image("1", deadline_s=0.5),
-        "retrieve": lambda: client.retrieve("1", 10, deadline_s=0.5).read_some(10),
+        "retrieve": lambda: receive(client.retrieve("1", 10, deadline_s=0.5), 10),
     }[name]
     peer.script(step)
     with pytest.raises(errors.ImagefsError) as caught:

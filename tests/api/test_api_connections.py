@@ -5,7 +5,7 @@ import time
 import tracemalloc
 
 import pytest
-from api_peer import KEY, answers, chunked, head, sends, sends_and_closes
+from api_peer import KEY, answers, chunked, head, receive, sends, sends_and_closes
 
 from imagefs import errors
 
@@ -138,7 +138,7 @@ def test_no_log_shows_the_key_or_a_signature(peer, client, caplog, status, name)
     call = {
         "list": lambda: client.list_images(deadline_s=0.5),
         "delete": lambda: client.delete_image("1", deadline_s=0.5),
-        "retrieve": lambda: client.retrieve("1", 10, deadline_s=0.5).read_some(10),
+        "retrieve": lambda: receive(client.retrieve("1", 10, deadline_s=0.5), 10),
     }[name]
     with pytest.raises(errors.ImagefsError):
         call()

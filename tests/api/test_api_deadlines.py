@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from api_peer import CREDENTIALS, answers, head, sends, trickles
+from api_peer import CREDENTIALS, answers, head, receive, sends, trickles
 
 from imagefs import errors
 from imagefs.api import Limits, ServiceClient
@@ -69,7 +69,7 @@ def test_a_slow_answer_ends_a_change_at_its_deadline(hasty):
 def test_a_slow_answer_ends_the_opening_of_content(hasty):
     """The same holds for content, up to its first bytes."""
     with pytest.raises((errors.Unreachable, errors.TransferBroken, errors.TransferStalled)):
-        hasty.retrieve("1", 10_000, stall_s=0.05, deadline_s=0.15).read_some(10)
+        receive(hasty.retrieve("1", 10_000, stall_s=0.05, deadline_s=0.15), 10)
 
 
 def test_a_silent_connection_leaves_time_for_another(peer):

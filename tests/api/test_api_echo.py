@@ -7,7 +7,7 @@ import re
 import socket
 
 import pytest
-from api_peer import KEY
+from api_peer import KEY, receive
 
 from imagefs.errors import ImagefsError
 
@@ -27,7 +27,7 @@ WAYS = {
 CALLS = {
     "list": lambda client: client.list_images(deadline_s=1),
     "replicate": lambda client: client.replicate_image("7", "montreal", deadline_s=1),
-    "retrieve": lambda client: client.retrieve("7", 1000, 10, 20, deadline_s=1).read_some(100),
+    "retrieve": lambda client: receive(client.retrieve("7", 1000, 10, 20, deadline_s=1), 100),
 }
 
 

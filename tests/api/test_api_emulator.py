@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from api_peer import FakeClock
+from api_peer import FakeClock, receive
 
 from imagefs import errors
 from imagefs.api import Limits, ServiceClient
@@ -49,7 +49,7 @@ def first(account):
 def read_all(body):
     """Everything that the body has."""
     pieces = []
-    while piece := body.read_some(1 << 18):
+    while piece := receive(body, 1 << 18):
         pieces.append(piece)
     body.close()
     return b"".join(pieces)

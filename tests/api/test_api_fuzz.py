@@ -13,7 +13,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from api_peer import CREDENTIALS, FakeClock, Peer, serving
+from api_peer import CREDENTIALS, FakeClock, Peer, receive, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ def content_of(client: ServiceClient) -> bytes:
     body = client.retrieve("1", SIZE, stall_s=0.3, deadline_s=0.6)
     try:
         received = b""
-        while piece := body.read_some(4096):
+        while piece := receive(body, 4096):
             received += piece
         return received
     finally:

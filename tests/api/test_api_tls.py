@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from api_peer import CREDENTIALS, Peer, answers, head, read_request, sends, serving
+from api_peer import CREDENTIALS, Peer, answers, head, read_request, receive, sends, serving
 
 from imagefs import errors
 from imagefs.api import Limits, ServiceClient
@@ -84,7 +84,7 @@ def test_calls_and_content_go_over_tls(tls_peer, trusted, connect):
     client.list_images()
     body = client.retrieve("1", len(content))
     received = b""
-    while piece := body.read_some(1 << 20):
+    while piece := receive(body, 1 << 20):
         received += piece
     assert received == content
     assert tls_peer.connections == 1
@@ -137,7 +137,7 @@ def test_an_abort_wakes_a_read_of_tls(tls_peer, trusted, connect):
     received = 0
     threading.Timer(0.05, body.abort).start()
     with pytest.raises(errors.TransferBroken, match="stopped"):  # noqa: PT012  (what was read before counts)
-        while piece := body.read_some(10_000):
+        while piece := receive(body, 10_000):
             assert piece == b"x" * len(piece)
             received += len(piece)
     assert received == 100_000

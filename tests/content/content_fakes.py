@@ -75,7 +75,7 @@ class FakeBody:
         self._position = start
         self._aborted = threading.Event()
 
-    def read_some(self, max_bytes: int) -> bytes:
+    def read_into(self, buffer: memoryview) -> int:
         answer = self._answer
         while answer.gate is not None and not answer.gate.wait(0.002):
             self._raise_if_aborted()
@@ -84,7 +84,7 @@ class FakeBody:
         self._raise_if_aborted()
         if answer.goes_on and self._position == self.end:
             raise TransferBroken("it goes on after its end")
-        stop = min(self._position + min(max_bytes, answer.piece_bytes), self.end)
+        stop = min(self._position + min(len(buffer), answer.piece_bytes), self.end)
         if answer.cut_after is not None:
             stop = min(stop, self.start + answer.cut_after)
             if stop <= self._position < self.end:
@@ -94,7 +94,8 @@ class FakeBody:
             piece[answer.wrong_at - self._position] ^= 0xFF
         self._position = stop
         self._site.note_sent(len(piece))
-        return bytes(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)
 
     def _raise_if_aborted(self) -> None:
         if self._aborted.is_set():

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from imagefs.content.background import Background
 from imagefs.content.blockmap import ABSENT, CHECKING, COMING, READY, UNCHECKED, BlockMap
 from imagefs.content.hashing import READ_BLOCKS, STEP_BLOCKS, Hasher
-from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Link
-from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, SETTLED_BYTES, Readahead
+from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MAX_SPARE_BYTES, MIN_SEGMENT_BYTES, Link
+from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, RESTLESS_JUMPS, SETTLED_BYTES, Readahead
 from imagefs.store.blocks import BLOCK_BYTES
 
 OFFSETS = st.integers(0, 1 << 40)
@@ -81,6 +81,31 @@ def test_slow_connections_are_used_together_and_a_fast_one_alone() -> None:
     fast.note_rate(1_000_000_000, 1.0)
     assert (slow.connections, fast.connections) == (MAX_CONNECTIONS, 1)
     assert Link().connections == 1
+
+
+def test_a_request_may_bring_what_comes_in_the_time_of_its_answer() -> None:
+    """On a fast or a distant way that is much, and never more than two mebibytes; on a slow one nothing."""
+    fast, slow, unknown = Link(), Link(), Link()
+    fast.note_rate(500_000_000, 1.0)
+    fast.note_latency(0.002)
+    assert fast.spare_bytes == 1_000_000
+    fast.note_latency(1.0)
+    assert fast.spare_bytes == MAX_SPARE_BYTES
+    slow.note_rate(5_000_000, 1.0)
+    slow.note_latency(0.02)
+    assert slow.spare_bytes < BLOCK_BYTES
+    assert unknown.spare_bytes == unknown.segment_bytes
+
+
+def test_a_reader_that_jumps_on_and_on_is_restless() -> None:
+    """Until it reads on in one place."""
+    readahead = Readahead()
+    for jump in range(RESTLESS_JUMPS + 1):
+        assert not readahead.restless
+        readahead.note(jump * 10 * MIB, 4096)
+    assert readahead.restless
+    readahead.note(readahead.position, MIB)
+    assert not readahead.restless
 
 
 class BlockMapAgainstList(RuleBasedStateMachine):

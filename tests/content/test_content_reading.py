@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,8 @@ from content_fakes import (
     until,
 )
 
+from imagefs.content.link import MAX_SPARE_BYTES
+from imagefs.content.readahead import RESTLESS_JUMPS
 from imagefs.errors import ImageChanged
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.directory import CacheDirectory
@@ -281,3 +284,24 @@ def test_closing_stops_the_transfer(cache: CacheDirectory) -> None:
 
     play(scene, site, cache, PATIENT)
     assert site.bodies[0].closed
+
+
+def test_a_reader_that_jumps_on_and_on_gets_more_than_it_asks_for(cache: CacheDirectory) -> None:
+    """A few looks at parts of an image cost a block each; later ones what the connection brings meanwhile."""
+    places = [4 * MIB * n + 9 * MIB for n in range(RESTLESS_JUMPS + 1)]
+    data = made_up(places[-1] + 16 * MIB)
+    site = FakeSite(data)
+
+    async def scene(stage: Stage) -> None:
+        stage.service.link.ranged = True
+        stage.service.link.note_rate(1 << 30, 1.0)
+        stage.service.link.note_latency(1.0)
+        stage.service.link.note_latency = lambda elapsed_s: None  # type: ignore[method-assign]
+        reader = await stage.open()
+        for place in random.Random(1).sample(places, len(places)):
+            assert await read(reader, place, 4096) == data[place : place + 4096]
+
+    play(scene, site, cache)
+    fetched = [end - start for _, start, end in site.requests]
+    assert fetched[: RESTLESS_JUMPS - 2] == [BLOCK_BYTES] * (RESTLESS_JUMPS - 2)
+    assert max(fetched) == fetched[-1] == BLOCK_BYTES + MAX_SPARE_BYTES

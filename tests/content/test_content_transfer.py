@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,7 +62,12 @@ class Desk:
 
 
 def transfer(
-    site: FakeSite, desk: Desk, first: int = 0, end: int = TOTAL, paused_s: float = 0.01
+    site: FakeSite,
+    desk: Desk,
+    first: int = 0,
+    end: int = TOTAL,
+    paused_s: float = 0.01,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Transfer:
     """A transfer of the blocks from *first* to before *end*."""
     return Transfer(
@@ -73,6 +80,7 @@ def transfer(
         events=desk,
         post=desk.post,
         paused_s=paused_s,
+        clock=clock,
     )
 
 
@@ -211,12 +219,26 @@ def test_a_body_that_goes_on_is_reported() -> None:
     assert isinstance(desk.error, TransferBroken)
 
 
-def test_rates_are_told_from_enough_bytes() -> None:
-    """Less than two mebibytes say nothing."""
-    job = transfer(FakeSite(made_up(8 * MIB)), Desk(), 0, 64)
-    assert job.rate_sample(10.0) is None
-    job.mark = 8
-    assert job.rate_sample(11.0) is None
-    job.mark = 24
-    assert job.rate_sample(13.0) == (3 * MIB, 3.0)
-    assert job.remaining == 40
+def test_a_rate_is_that_of_receiving_alone() -> None:
+    """What this machine does with the bytes takes ten times as long and does not count, nor does too little to tell."""
+    clock = itertools.count().__next__
+    rates: list[tuple[int, float] | None] = []
+
+    class Slow(Desk):
+        def sink(self, first: int, data: memoryview, sums: Sequence[bytes]) -> None:
+            for _ in range(10):
+                clock()
+
+        def arrived(self, transfer: Transfer, first: int, count: int) -> None:
+            rates.append(transfer.rate_sample())
+
+    transfer(FakeSite(made_up(8 * MIB)), Slow(), 0, 64, clock=clock).run()
+    told = [rate for rate in rates if rate is not None]
+    assert told == [(22 * BLOCK_BYTES, 4.0), (2 * MIB, 2.0), (2 * MIB, 2.0)]
+
+
+def test_who_waits_for_the_first_block_need_not_wait_for_a_mebibyte() -> None:
+    """Pieces begin with a block and double, up to a mebibyte."""
+    desk = Desk()
+    transfer(FakeSite(made_up(4 * MIB)), desk, 0, 32).run()
+    assert [event[2] for event in desk.heard if event[0] == "arrived"] == [1, 2, 4, 8, 8, 8, 1]

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from mount_programs import MYSELF, attempt, environment_of, eventually, refusal, run, text
@@ -70,6 +71,15 @@ def group_lives(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.root
+def test_the_kernel_may_read_a_mebibyte_at_once(mount):
+    """Where root can say so: FUSE's first answer, which comes later, does not take it back."""
+    mounted = mount()
+    device = os.stat(mounted.path).st_dev  # answered after FUSE's first request
+    knob = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    assert int(knob.read_text()) == (1024 if os.access(knob, os.W_OK) else 128)
 
 
 def test_a_service_manager_is_told_when_the_tree_can_be_used(service, prepare, workspace):

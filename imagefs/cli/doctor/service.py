@@ -109,7 +109,7 @@ def _content(client: ServiceClient, what: str, count: int, image: ListedImage) -
             deadline_s=PATIENCE_S,
         )
         try:
-            body.read_some(1)
+            body.read_into(memoryview(bytearray(1)))
         finally:
             body.close()
     except ImagefsError as error:
