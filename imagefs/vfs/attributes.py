@@ -101,7 +101,8 @@ class AttributeRules:
         if mtime_ns is None:
             created_ns = details.time_created_ns if details else None
             mtime_ns = self._ownership.mounted_ns if created_ns is None else created_ns
-        settled = details is not None and details.size_bytes is not None and active and listed
+        known = details is not None and details.size_bytes is not None and details.phase is Phase.ACTIVE
+        settled = known and active and listed
         return self._attributes(
             Image(image.image_id).inode,
             stat.S_IFREG | mode,

@@ -118,16 +118,21 @@ class Files:
             await self._drafts.released(file.draft)
 
     async def _content_key(self, image: ListedImage) -> ContentKey:
-        if image.phase is Phase.FAILED:
-            raise self._noted(image, ImageFailed(f"Image {image.image_id} has failed ({image.status})."))
-        if image.phase is Phase.PENDING:
-            raise ImagePending(f"Image {image.image_id} is not ready yet ({image.status or 'no status'}).")
+        self._require_active(image, image.phase, image.status)
         details = await self._account.details(image.image_id)
+        # The details can be newer than the listing: those of an image that was withdrawn have a size of 0.
+        self._require_active(image, details.phase, details.status)
         key = details.content_key
         if key is None:
             reason = details.problem or "the service gives no size"
             raise self._noted(image, ImageUnusable(f"Image {image.image_id} cannot be read: {reason}."))
         return key
+
+    def _require_active(self, image: ListedImage, phase: Phase, status: str) -> None:
+        if phase is Phase.FAILED:
+            raise self._noted(image, ImageFailed(f"Image {image.image_id} has failed ({status})."))
+        if phase is Phase.PENDING:
+            raise ImagePending(f"Image {image.image_id} is not ready yet ({status or 'no status'}).")
 
     def _noted(self, image: ListedImage, error: ImagefsError) -> ImagefsError:
         self._account.note_error(image.image_id, str(error))

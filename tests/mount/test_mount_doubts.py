@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from mount_programs import eventually, refusal, run, text
+from mount_programs import attempt, eventually, refusal, run, text
 
 from imagefs.emulator import Fault
 
@@ -55,3 +55,18 @@ def test_a_clock_that_is_off_is_named(service, mount):
     service.switches.clock_offset_s = 10_000
     assert "Permission denied" in refusal("cat", mounted / "toronto/a")
     assert "clock" in mounted.log
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [("saving", "Resource temporarily unavailable"), ("killed", "Input/output error")],
+)
+def test_details_that_are_ahead_of_the_listing_are_no_empty_image(service, mount, status, message):
+    """Where the listing still calls a withdrawn image active, the size in its details means nothing."""
+    image_id = service.add_synthetic("a", "toronto", 4096)
+    withdrawn = {"status": status, "size": "0", "checksum": ""}
+    service.faults.add(Fault("fields", action="details", image_id=image_id, value=withdrawn, times=None))
+    file = mount() / "toronto/a"
+    assert message in refusal("cat", file)
+    service.faults.clear()
+    eventually(lambda: attempt("cat", file).stdout == service.content(image_id).read_bytes(), within_s=60)
