@@ -13,7 +13,7 @@ import click
 from imagefs.cli import settings
 from imagefs.cli.asking import Found, ask, mountpoint_of, status_of
 from imagefs.cli.caching import Cache, MountedCache, cache_of
-from imagefs.cli.paths import Untouched
+from imagefs.cli.paths import ImageOperand, Untouched
 from imagefs.cli.showing import percent, plain, progress, show, size, table
 from imagefs.cli.waiting import follow, going_on
 from imagefs.errors import ImagefsError, SetupError
@@ -21,7 +21,7 @@ from imagefs.fuse.mounts import own_mount_above
 
 NOTHING = "Nothing is cached."
 
-_IMAGES = click.argument("images", nargs=-1, required=True, metavar="PATH|ID...")
+_IMAGES = click.argument("images", nargs=-1, required=True, metavar="PATH|ID...", type=ImageOperand())
 
 
 @click.group("cache")
@@ -79,7 +79,7 @@ def ls_command(as_json: bool, **given: object) -> None:
 @cache_command.command("evict")
 @_IMAGES
 @settings.account_options
-def evict_command(images: tuple[str, ...], **given: object) -> int:
+def evict_command(images: tuple[Path, ...], **given: object) -> int:
     """Drop the content of images from the cache, but for what is being read. Pinned ones stay.
 
     \b
@@ -155,7 +155,7 @@ def _tell_verified(results: list[Found]) -> None:
 @click.command("pin")
 @_IMAGES
 @settings.account_options
-def pin_command(images: tuple[str, ...], **given: object) -> int:
+def pin_command(images: tuple[Path, ...], **given: object) -> int:
     """Never evict the content of images. What is not cached yet comes when it is read, or with `imagefs warm`.
 
     \b
@@ -168,7 +168,7 @@ def pin_command(images: tuple[str, ...], **given: object) -> int:
 @click.command("unpin")
 @_IMAGES
 @settings.account_options
-def unpin_command(images: tuple[str, ...], **given: object) -> int:
+def unpin_command(images: tuple[Path, ...], **given: object) -> int:
     """Let the content of images be evicted again when space is needed.
 
     \b
@@ -178,13 +178,13 @@ def unpin_command(images: tuple[str, ...], **given: object) -> int:
     return _each(images, given, lambda cache, image: cache.unpin(image))
 
 
-def _each(images: tuple[str, ...], given: dict[str, object], work: Callable[[Cache, str], None]) -> int:
+def _each(images: tuple[Path, ...], given: dict[str, object], work: Callable[[Cache, str], None]) -> int:
     """Do *work* with each image, all of them on mounts or all by ID; 1 where one fails."""
-    mounted = [image for image in images if own_mount_above(Path(image)) is not None]
+    mounted = [image for image in images if own_mount_above(image) is not None]
     if mounted and len(mounted) < len(images):
         raise SetupError("Name all images by path on a mount, or all by ID.")
     if mounted:
-        return _try_all(images, lambda image: work(MountedCache(mountpoint_of(Path(image))), image))
+        return _try_all(images, lambda image: work(MountedCache(mountpoint_of(image)), str(image)))
     with cache_of(settings.settle(given)) as cache:
         if cache is None:
             raise SetupError(NOTHING)
@@ -192,10 +192,10 @@ def _each(images: tuple[str, ...], given: dict[str, object], work: Callable[[Cac
             raise SetupError(
                 f"The cache is in use by the mount at {cache.mountpoint}: name images by path there."
             )
-        return _try_all(images, lambda image: work(cache, image))
+        return _try_all(images, lambda image: work(cache, str(image)))
 
 
-def _try_all(images: tuple[str, ...], work: Callable[[str], None]) -> int:
+def _try_all(images: tuple[Path, ...], work: Callable[[Path], None]) -> int:
     failed = 0
     for image in images:
         try:

@@ -15,7 +15,7 @@ import click
 
 from imagefs.cli import settings
 from imagefs.cli.asking import CHANGE_S, ask_one, live_mount, mountpoint_of
-from imagefs.cli.paths import Untouched
+from imagefs.cli.paths import ImageOperand, Untouched
 from imagefs.cli.service import client_of, listed
 from imagefs.cli.showing import plain
 from imagefs.cli.waiting import submit_and_wait, wait_by_service, wait_through_mount
@@ -93,12 +93,12 @@ def _fetch_by_service(client: ServiceClient, request: FetchRequest, region: str,
 
 
 @click.command("replicate")
-@click.argument("source")
+@click.argument("source", type=ImageOperand(), metavar="PATH|ID")
 @click.argument("region")
 @click.option("--name", help="The replica's name. Default: that of the source.")
 @_WAIT
 @settings.account_options
-def replicate_command(source: str, region: str, name: str | None, wait: bool, **given: object) -> int:
+def replicate_command(source: Path, region: str, name: str | None, wait: bool, **given: object) -> int:
     """Have the service copy an image, a path on a mount or an ID, to REGION. No content comes by here.
 
     \b
@@ -106,16 +106,17 @@ def replicate_command(source: str, region: str, name: str | None, wait: bool, **
       imagefs replicate ~/images/toronto/debian-12.iso montreal --wait
       imagefs replicate 84473 roubaix --name rescue.iso
     """
-    if own_mount_above(Path(source)) is not None:
-        return _replicate_through_mount(Path(source), mountpoint_of(Path(source)), region, name, wait)
-    if not source.isdecimal():
+    if own_mount_above(source) is not None:
+        return _replicate_through_mount(source, mountpoint_of(source), region, name, wait)
+    image_id = str(source)
+    if not image_id.isdecimal():
         raise SetupError(f"{source} is neither on a mount of imagefs nor an image's ID.")
     chosen = settings.settle(given)
     account = chosen.credentials()
     client = client_of(chosen, account)
-    image = next((image for image in listed(client) if image.image_id == source), None)
+    image = next((image for image in listed(client) if image.image_id == image_id), None)
     if image is None:
-        raise SetupError(f"There is no image {source}.")
+        raise SetupError(f"There is no image {image_id}.")
     mount = live_mount(account.api_id, chosen["api_url"])
     if mount is None:
         return _replicate_by_service(client, image, region, name, wait)

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from imagefs.cli import config_file, credentials
 from imagefs.cli.mount_options import ACCOUNT_OPTIONS, MOUNT_OPTIONS, MountOption, options, parse_fstab
 from imagefs.core.models import Credentials, account_name
+from imagefs.errors import SetupError
 
 Origin = Literal["option", "environment", "file", "default"]
 
@@ -64,6 +65,11 @@ class Settings:
         """
         named = self.by_key["credentials"]
         file = named.value if named.origin in ("option", "environment") else None
+        if file is None and self.profile is not None and not os.path.lexists(self.credentials_file):
+            raise SetupError(
+                f"No credentials for the profile {self.profile}: run imagefs login --profile {self.profile}, or name a "
+                f"file with --credentials, or in [profiles.{self.profile}] of {self.file}."
+            )
         environment = os.environ if self.profile is None else {}
         return credentials.load(file, environment, self.credentials_file)
 

@@ -135,6 +135,7 @@ def test_profiles_are_apart(
     type_in(monkeypatch, service.api_id, KEY)
     assert run(capsys, "login", "--profile", "work").status == 0
     assert "No credentials" in run(capsys, "whoami").line
+    assert "imagefs login --profile other" in run(capsys, "whoami", "--profile", "other").line
     assert service.api_id in run(capsys, "whoami", "--profile", "work").out
     assert run(capsys, "logout", "--profile", "work").out == f"Removed {default_file('work')}.\n"
     again = run(capsys, "logout", "--profile", "work")
