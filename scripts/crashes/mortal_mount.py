@@ -15,9 +15,9 @@ from benchmarks.machine import IMAGEFS
 from imagefs.emulator import Emulator
 from imagefs.fuse.mounts import mount_at
 
-PROGRAM_S: Final = 60.0
-MOUNT_S: Final = 60.0
-END_S: Final = 60.0
+PROGRAM_S: Final = 120.0
+MOUNT_S: Final = 120.0
+END_S: Final = 120.0
 STEP_S: Final = 0.02
 
 

@@ -7,6 +7,8 @@ import pytest
 from crashes import flips, kills
 from crashes.scenes import SCENES
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.mark.root
 @pytest.mark.parametrize("name", ["eviction", "move", "unmount"])

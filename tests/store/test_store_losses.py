@@ -19,6 +19,7 @@ ROUNDS = 60
 OLD, NEW = b"o" * 2 * SECTOR_BYTES, b"n" * 2 * SECTOR_BYTES
 
 
+@pytest.mark.timeout(600)
 def test_nothing_unproved_is_served_and_no_acknowledged_intent_is_lost() -> None:
     """Of a real process's writes, as the kernel saw them, names and syncs included."""
     found = losses.Losses()
