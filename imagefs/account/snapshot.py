@@ -6,6 +6,7 @@ changes; what it derives from its rows is computed on first use and kept.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,9 +37,9 @@ class Snapshot:
     @cached_property
     def by_region(self) -> Mapping[str, tuple[ListedImage, ...]]:
         """The images of each region that has some, in listing order."""
-        rows: dict[str, list[ListedImage]] = {}
+        rows: defaultdict[str, list[ListedImage]] = defaultdict(list)
         for image in self.images:
-            rows.setdefault(image.region, []).append(image)
+            rows[image.region].append(image)
         return {region: tuple(images) for region, images in rows.items()}
 
     @cached_property
@@ -65,7 +66,8 @@ class Snapshot:
         table = self._tables.get(region)
         if table is None:
             names = ((image.image_id, image.name) for image in self.in_region(region))
-            table = self._tables[region] = NameTable(names, earlier=self._earlier_tables.pop(region, None))
+            earlier = self._earlier_tables.pop(region, None)
+            table = self._tables[region] = NameTable(names) if earlier is None else earlier.successor(names)
         return table
 
     def successor(

@@ -120,52 +120,60 @@ def to_os(filename: str) -> bytes:
     return filename.encode("utf-8")
 
 
-def directory(images: Iterable[tuple[str, str]], earlier: NameTable | None = None) -> dict[str, str]:
+def directory(images: Iterable[tuple[str, str]]) -> dict[str, str]:
     """One region's file names to image ids, in the order given.
 
     *images* are (image id, name), each id once. Every one of those that share a name carries its id, so that
-    the order of the listing never decides which image a path means. What did not change since *earlier* is
-    taken over from there, which is a tenth of the work.
+    the order of the listing never decides which image a path means.
     """
     listed = list(images)
     uses = Counter(name for _, name in listed)
-    known = {} if earlier is None else earlier.by_use()
-    named = {}
-    for image_id, name in listed:
-        use = (image_id, name, uses[name] > 1)
-        named[known.get(use) or file_name(name, image_id, use[2])] = image_id
-    return named
+    return {file_name(name, image_id, uses[name] > 1): image_id for image_id, name in listed}
 
 
 class NameTable:
     """One directory's names, both ways; immutable once built."""
 
-    def __init__(
-        self,
-        images: Iterable[tuple[str, str]],
-        listed: Mapping[str, str] | None = None,
-        earlier: NameTable | None = None,
-    ) -> None:
+    def __init__(self, images: Iterable[tuple[str, str]], listed: Mapping[str, str] | None = None) -> None:
         """Take *images* as (image id, name), and list them by :func:`directory` unless *listed* says how."""
-        entries = list(images)
-        self._name_of = dict(entries)
-        self._listed = directory(entries, earlier) if listed is None else dict(listed)
+        self._name_of = dict(images)
+        self._listed = directory(self._name_of.items()) if listed is None else dict(listed)
         self._file_name_of = {image_id: filename for filename, image_id in self._listed.items()}
         self._only_user_of: dict[str, str | None] = {}
-        for image_id, name in entries:
+        for image_id, name in self._name_of.items():
             self._only_user_of[name] = None if name in self._only_user_of else image_id
+
+    def successor(self, images: Iterable[tuple[str, str]]) -> NameTable:
+        """The table of *images*; what did not change is taken over, which is a tenth of the work.
+
+        Only for a table that :func:`directory` lists.
+        """
+        newer = NameTable.__new__(NameTable)
+        newer._name_of = names = dict(images)
+        gone = self._name_of.keys() - names.keys()
+        changed = [image_id for image_id, name in names.items() if self._name_of.get(image_id) != name]
+        users: dict[str, list[str]] = {names[image_id]: [] for image_id in changed}
+        users |= {self._name_of[image_id]: [] for image_id in (*gone, *changed) if image_id in self._name_of}
+        for image_id, name in names.items():
+            if name in users:
+                users[name].append(image_id)
+        newer._file_name_of = file_names = self._file_name_of.copy()
+        newer._only_user_of = only_users = self._only_user_of.copy()
+        for image_id in gone:
+            del file_names[image_id]
+        for name, image_ids in users.items():
+            only_users.pop(name, None)
+            if image_ids:
+                only_users[name] = image_ids[0] if len(image_ids) == 1 else None
+            for image_id in image_ids:
+                file_names[image_id] = file_name(name, image_id, len(image_ids) > 1)
+        newer._listed = {file_names[image_id]: image_id for image_id in names}
+        return newer
 
     @property
     def listed(self) -> Mapping[str, str]:
         """File names to image ids, in listing order."""
         return self._listed
-
-    def by_use(self) -> dict[tuple[str, str, bool], str]:
-        """The file names by (image id, name, whether others share that name)."""
-        return {
-            (image_id, name, self._only_user_of[name] is None): self._file_name_of[image_id]
-            for image_id, name in self._name_of.items()
-        }
 
     def file_name_of(self, image_id: str) -> str:
         """The name under which the image is listed; raises KeyError for an id that is not here."""

@@ -279,7 +279,11 @@ def test_a_table_made_from_an_earlier_one_is_as_if_made_anew(
 ) -> None:
     """Names are taken over where nothing about them changed, those shared with another image included."""
     for images in (after, {**before, **after}, {**after, **before}):
-        earlier = names.NameTable(before.items())
-        assert list(names.NameTable(images.items(), earlier=earlier).listed.items()) == list(
-            names.NameTable(images.items()).listed.items()
-        )
+        table = names.NameTable(before.items()).successor(images.items())
+        anew = names.NameTable(images.items())
+        assert list(table.listed.items()) == list(anew.listed.items())
+        for image_id, name in {**before, **after}.items():
+            for filename in (name, names.encode(name), names.with_id(name, image_id)):
+                assert table.resolve(filename) == anew.resolve(filename)
+            if image_id in images:
+                assert table.file_name_of(image_id) == anew.file_name_of(image_id)
