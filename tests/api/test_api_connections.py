@@ -1,7 +1,7 @@
 """A connection whose answers may have shifted is not used again, and no head can be of any size."""
 
 import logging
-import time
+import threading
 import tracemalloc
 
 import pytest
@@ -66,14 +66,18 @@ def test_bytes_after_an_answer_do_not_become_the_next_answer(peer, client, first
 def test_bytes_that_arrive_between_calls_do_not_become_the_next_answer(peer, client):
     """Such as the 408 that some services send on idle connections."""
 
+    answered, sent = threading.Event(), threading.Event()
+
     def step(conn, _request):
         conn.sendall(whole(details("0")))
-        time.sleep(0.05)
+        answered.wait(60)
         conn.sendall(whole(details("stray"), status=408))
+        sent.set()
 
     peer.script(step, answers(details("1")))
     assert client.image_details("1").name == "0"
-    time.sleep(0.5)
+    answered.set()
+    assert sent.wait(60)
     assert client.image_details("1").name == "1"
 
 
