@@ -353,3 +353,44 @@ def test_no_operation_is_left_to_pyfuse3() -> None:
 def test_the_root_of_all_errors_has_a_row() -> None:
     """So that no error of ours is taken for a bug."""
     assert verdict_of(errors.ImagefsError("?")) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (errors.NotFound, errno.ENOENT),
+        (errors.NameTooLong, errno.ENAMETOOLONG),
+        (errors.NameNotUtf8, errno.EILSEQ),
+        (errors.CredentialsRefused, errno.EACCES),
+        (errors.RefusedPermission, errno.EPERM),
+        (errors.RefusedQuota, errno.EDQUOT),
+        (errors.Refused, errno.EREMOTEIO),
+        (errors.Overloaded, errno.EAGAIN),
+        (errors.Unreachable, errno.ETIMEDOUT),
+        (errors.AnswerLost, errno.ETIMEDOUT),
+        (errors.ImagePending, errno.EAGAIN),
+        (errors.ImageFailed, errno.EIO),
+        (errors.ContentWrong, errno.EIO),
+        (errors.ImageChanged, errno.ESTALE),
+        (errors.Exists, errno.EEXIST),
+        (errors.Busy, errno.EBUSY),
+        (errors.ReadOnly, errno.EROFS),
+        (errors.NotPermitted, errno.EPERM),
+        (errors.NotSupported, errno.EOPNOTSUPP),
+        (errors.InvalidArgument, errno.EINVAL),
+        (errors.CacheFull, errno.ENOSPC),
+    ],
+)
+def test_people_get_the_errno_that_the_readme_promises(kind: type[Exception], expected: int) -> None:
+    """The rows of its table of errors."""
+    verdict = verdict_of(kind("a reason"))
+    assert verdict is not None
+    assert verdict.errno == expected
+
+
+def test_no_error_is_one_that_programs_do_not_mind() -> None:
+    """cat ignores EBADF of close(2) and dd EINTR; the kernel asks no more after ENOSYS."""
+    verdicts = {kind: verdict_of(kind("a reason")) for kind in listed_errors()}
+    numbers = {kind: verdict.errno for kind, verdict in verdicts.items() if verdict is not None}
+    assert [kind for kind, number in numbers.items() if number == errno.EINTR] == [errors.Interrupted]
+    assert not {errno.EBADF, errno.ENOSYS, errno.EXDEV}.intersection(numbers.values())
