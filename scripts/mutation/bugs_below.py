@@ -38,8 +38,8 @@ _CORE: Final = (
     Bug(
         "the first of two with one name is the plain one",
         "core/names",
-        "use = (image_id, name, uses[name] > 1)",
-        "use = (image_id, name, uses[name] > 2)",
+        "uses[name] > 1",
+        "uses[name] > 2",
         "test_core_names.py::test_shared_names_all_carry_their_id",
     ),
     Bug(
