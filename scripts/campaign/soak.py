@@ -49,8 +49,9 @@ class Soak:
         first, last = self._ends(settled_s)
         most = max((vitals.rss_bytes for _, vitals in self.samples), default=0)
         growth = last.rss_bytes / first.rss_bytes - 1
+        minutes = self._begin_s(settled_s) / 60
         return [
-            f"memory (RSS): {first.rss_bytes >> 20} MiB after {min(settled_s, self._length_s) / 60:.0f} minutes, "
+            f"memory (RSS): {first.rss_bytes >> 20} MiB after {minutes:.1f} minutes, "
             f"{last.rss_bytes >> 20} MiB at the end ({growth:+.1%}); {most >> 20} MiB at most",
             f"descriptors: {first.descriptors}, then {last.descriptors}; threads: {first.threads}, then {last.threads}",
         ]
@@ -59,9 +60,12 @@ class Soak:
     def _length_s(self) -> float:
         return self.samples[-1][0]
 
+    def _begin_s(self, settled_s: float) -> float:
+        return min(settled_s, self._length_s / 2)
+
     def _ends(self, settled_s: float) -> tuple[Vitals, Vitals]:
         """The medians of the minute after *settled_s*, or of the first samples of a shorter run, and of the last."""
-        begin_s = min(settled_s, self._length_s / 2)
+        begin_s = self._begin_s(settled_s)
         early = [vitals for at_s, vitals in self.samples if begin_s <= at_s <= begin_s + SPAN_S]
         late = [vitals for at_s, vitals in self.samples if at_s >= self._length_s - SPAN_S]
         return _median(early), _median(late)

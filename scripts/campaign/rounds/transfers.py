@@ -161,8 +161,8 @@ def strike_details(scene: Scene, rng: random.Random, subject: Subject) -> None:
 
 
 def images(subjects: Subjects, rng: random.Random) -> list[Subject]:
-    """Two dozen of all sizes."""
-    return subjects.make_some(rng, 24, 8)
+    """Some thirty of all sizes."""
+    return subjects.make_some(rng, 32, 8)
 
 
 def run(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
