@@ -160,7 +160,7 @@ BUGS: Final = (
         "a bug ends the mount",
         "fuse/answering",
         "        except Exception as error:\n            raise reply_for(operation.__name__, error) from error",
-        "        except FloatingPointError as error:\n            raise reply_for(operation.__name__, error) from error",
+        "        except BufferError as error:\n            raise reply_for(operation.__name__, error) from error",
         "test_fuse_operations.py::test_a_bug_is_answered_with_eio_and_logged_with_its_traceback",
     ),
     Bug(
