@@ -5,6 +5,7 @@
 ``operations``  what the kernel asks, handed to the tree
 ``answering``   what stands around each operation: deadline, interrupt, error to errno
 ``requests``    requests being answered: what an interrupt ends, and copies
+``callers``     who makes a request
 ``interpose``   the C addition (``interpose.c``): what pyfuse3 does not offer
 ``errnos``      the one table from errors to errno
 ``mountpoint``  the directory to mount on, seen from outside

@@ -58,6 +58,11 @@ typedef void (*copy_function)(request_number number, fuse_req_t req, uint64_t in
 /* The request whose handler was called last. Who reads it sets it to 0, so that nobody takes it for its own later. */
 EXPORTED request_number imagefs_current;
 
+/* The thread that made this request, 0 where it cannot be seen from here; and what the kernel calls its lock owner, one
+ * for each table of descriptors, 0 where the request has none. */
+EXPORTED int32_t imagefs_current_thread;
+EXPORTED uint64_t imagefs_current_owner;
+
 /* How many sessions were made through this library. */
 EXPORTED unsigned int imagefs_sessions;
 
@@ -75,6 +80,7 @@ EXPORTED void imagefs_register(interrupted_function interrupted, copy_function c
 static struct {
     __typeof__(&SESSION_NEW) session_new;
     __typeof__(&fuse_req_interrupt_func) req_interrupt_func;
+    __typeof__(&fuse_req_ctx) req_ctx;
     __typeof__(&fuse_reply_write) reply_write;
     __typeof__(&fuse_reply_err) reply_err;
     __typeof__(&fuse_reply_entry) reply_entry;
@@ -94,13 +100,14 @@ static bool find_libfuse(const void *caller)
         return false;
     libfuse.session_new = (__typeof__(libfuse.session_new))dlsym(handle, SESSION_NEW_NAME);
     libfuse.req_interrupt_func = (__typeof__(libfuse.req_interrupt_func))dlsym(handle, "fuse_req_interrupt_func");
+    libfuse.req_ctx = (__typeof__(libfuse.req_ctx))dlsym(handle, "fuse_req_ctx");
     libfuse.reply_write = (__typeof__(libfuse.reply_write))dlsym(handle, "fuse_reply_write");
     libfuse.reply_err = (__typeof__(libfuse.reply_err))dlsym(handle, "fuse_reply_err");
     libfuse.reply_entry = (__typeof__(libfuse.reply_entry))dlsym(handle, "fuse_reply_entry");
     libfuse.add_direntry_plus = (__typeof__(libfuse.add_direntry_plus))dlsym(handle, "fuse_add_direntry_plus");
     dlclose(handle); /* RTLD_NOLOAD has counted one more user */
-    return libfuse.session_new && libfuse.req_interrupt_func && libfuse.reply_write && libfuse.reply_err &&
-           libfuse.reply_entry && libfuse.add_direntry_plus;
+    return libfuse.session_new && libfuse.req_interrupt_func && libfuse.req_ctx && libfuse.reply_write &&
+           libfuse.reply_err && libfuse.reply_entry && libfuse.add_direntry_plus;
 }
 
 /* Both return 0, or a negative errno where the kernel does not wait for the reply any more. */
@@ -127,70 +134,75 @@ static void on_interrupt(fuse_req_t req, void *number)
         call_interrupted((request_number)number);
 }
 
-static void begin(fuse_req_t req)
+static void begin(fuse_req_t req, uint64_t owner)
 {
     static request_number last;
 
     imagefs_current = ++last;
+    imagefs_current_thread = libfuse.req_ctx(req)->pid;
+    imagefs_current_owner = owner;
     libfuse.req_interrupt_func(req, on_interrupt, (void *)last);
 }
 
 /* All operations of fuse_lowlevel.h that pyfuse3 implements and that are replied to, even those that never wait: a
- * coroutine that looks at imagefs_current must find its own request there. */
+ * coroutine that looks at imagefs_current must find its own request there. The second column is the lock owner. */
 #define OPERATIONS(_)                                                                                                  \
-    _(lookup, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                              \
-    _(getattr, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                            \
-    _(setattr, (fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi),             \
+    _(lookup, 0, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                           \
+    _(getattr, 0, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                         \
+    _(setattr, 0, (fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi),          \
       (req, ino, attr, to_set, fi))                                                                                    \
-    _(readlink, (fuse_req_t req, fuse_ino_t ino), (req, ino))                                                          \
-    _(mknod, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev),                           \
+    _(readlink, 0, (fuse_req_t req, fuse_ino_t ino), (req, ino))                                                       \
+    _(mknod, 0, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev),                        \
       (req, parent, name, mode, rdev))                                                                                 \
-    _(mkdir, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode), (req, parent, name, mode))            \
-    _(unlink, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                              \
-    _(rmdir, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                               \
-    _(symlink, (fuse_req_t req, const char *link, fuse_ino_t parent, const char *name), (req, link, parent, name))     \
-    _(rename,                                                                                                          \
+    _(mkdir, 0, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode), (req, parent, name, mode))         \
+    _(unlink, 0, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                           \
+    _(rmdir, 0, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))                            \
+    _(symlink, 0, (fuse_req_t req, const char *link, fuse_ino_t parent, const char *name), (req, link, parent, name))  \
+    _(rename, 0,                                                                                                       \
       (fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,                 \
        unsigned int flags),                                                                                            \
       (req, parent, name, newparent, newname, flags))                                                                  \
-    _(link, (fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname),                               \
+    _(link, 0, (fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname),                            \
       (req, ino, newparent, newname))                                                                                  \
-    _(open, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                               \
-    _(read, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),                       \
+    _(open, 0, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                            \
+    _(read, 0, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),                    \
       (req, ino, size, off, fi))                                                                                       \
-    _(write, (fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi),     \
+    _(write, fi->lock_owner,                                                                                           \
+      (fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi),            \
       (req, ino, buf, size, off, fi))                                                                                  \
-    _(write_buf, (fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off, struct fuse_file_info *fi),     \
+    _(write_buf, fi->lock_owner,                                                                                       \
+      (fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off, struct fuse_file_info *fi),                \
       (req, ino, bufv, off, fi))                                                                                       \
-    _(flush, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                              \
-    _(release, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                            \
-    _(fsync, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi), (req, ino, datasync, fi))      \
-    _(opendir, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                            \
-    _(readdirplus, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),                \
+    _(flush, fi->lock_owner, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))              \
+    _(release, 0, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                         \
+    _(fsync, 0, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi), (req, ino, datasync, fi))   \
+    _(opendir, 0, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                         \
+    _(readdirplus, 0, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),             \
       (req, ino, size, off, fi))                                                                                       \
-    _(releasedir, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                         \
-    _(fsyncdir, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi), (req, ino, datasync, fi))   \
-    _(statfs, (fuse_req_t req, fuse_ino_t ino), (req, ino))                                                            \
-    _(setxattr,                                                                                                        \
+    _(releasedir, 0, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))                      \
+    _(fsyncdir, 0, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi),                          \
+      (req, ino, datasync, fi))                                                                                        \
+    _(statfs, 0, (fuse_req_t req, fuse_ino_t ino), (req, ino))                                                         \
+    _(setxattr, 0,                                                                                                     \
       (fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags),                   \
       (req, ino, name, value, size, flags))                                                                            \
-    _(getxattr, (fuse_req_t req, fuse_ino_t ino, const char *name, size_t size), (req, ino, name, size))               \
-    _(listxattr, (fuse_req_t req, fuse_ino_t ino, size_t size), (req, ino, size))                                      \
-    _(removexattr, (fuse_req_t req, fuse_ino_t ino, const char *name), (req, ino, name))                               \
-    _(access, (fuse_req_t req, fuse_ino_t ino, int mask), (req, ino, mask))                                            \
-    _(create, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi),           \
+    _(getxattr, 0, (fuse_req_t req, fuse_ino_t ino, const char *name, size_t size), (req, ino, name, size))            \
+    _(listxattr, 0, (fuse_req_t req, fuse_ino_t ino, size_t size), (req, ino, size))                                   \
+    _(removexattr, 0, (fuse_req_t req, fuse_ino_t ino, const char *name), (req, ino, name))                            \
+    _(access, 0, (fuse_req_t req, fuse_ino_t ino, int mask), (req, ino, mask))                                         \
+    _(create, 0, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi),        \
       (req, parent, name, mode, fi))                                                                                   \
-    _(poll, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *handle),               \
+    _(poll, 0, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *handle),            \
       (req, ino, fi, handle))
 
-#define DEFINE_WRAPPED(operation, parameters, arguments)                                                               \
+#define DEFINE_WRAPPED(operation, owner, parameters, arguments)                                                        \
     static void wrapped_##operation parameters                                                                         \
     {                                                                                                                  \
-        begin(req);                                                                                                    \
+        begin(req, owner);                                                                                             \
         given.operation arguments;                                                                                     \
     }
 
-#define WRAP(operation, parameters, arguments)                                                                         \
+#define WRAP(operation, owner, parameters, arguments)                                                                  \
     if (given.operation)                                                                                               \
         changed.operation = wrapped_##operation;
 
@@ -200,7 +212,7 @@ static void added_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_i
                                   fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t length,
                                   int flags)
 {
-    begin(req);
+    begin(req, 0);
     if (call_copy)
         call_copy(imagefs_current, req, ino_in, off_in, fi_in->fh, ino_out, off_out, fi_out->fh, length, flags);
     else

@@ -40,6 +40,8 @@ class Interposer:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._current = ctypes.c_size_t.in_dll(library, "imagefs_current")
+        self._thread = ctypes.c_int32.in_dll(library, "imagefs_current_thread")
+        self._owner = ctypes.c_uint64.in_dll(library, "imagefs_current_owner")
         self._sessions = ctypes.c_uint.in_dll(library, "imagefs_sessions")
         self._register = library.imagefs_register
         self._register.argtypes, self._register.restype = (_INTERRUPTED, _COPY), None
@@ -71,6 +73,16 @@ class Interposer:
     @current_request.setter
     def current_request(self, number: int) -> None:
         self._current.value = number
+
+    @property
+    def current_thread(self) -> int:
+        """The thread that made this request, for as long as :attr:`current_request`; 0 where it cannot be seen."""
+        return self._thread.value
+
+    @property
+    def current_owner(self) -> int:
+        """The lock owner of a WRITE or FLUSH, one for each table of descriptors; 0 for any other request."""
+        return self._owner.value
 
     def reply_copied(self, address: int, count: int) -> None:
         """Answer a copy: so many bytes were copied."""

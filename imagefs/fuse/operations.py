@@ -14,6 +14,7 @@ import pyfuse3
 
 from imagefs.errors import InvalidArgument
 from imagefs.fuse.answering import answering, answering_patiently, reply_for
+from imagefs.fuse.callers import Caller
 from imagefs.fuse.requests import Requests
 from imagefs.vfs.attributes import Attributes
 from imagefs.vfs.files import OpenedFile
@@ -72,7 +73,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """chmod(2), chown(2), utimensat(2), truncate(2)."""
         if fields.update_size:
-            await self._tree.truncate(inode, attr.st_size)
+            await self._tree.truncate(inode, attr.st_size, self.requests.caller())
         return self._entry(
             await self._tree.set_attributes(
                 inode,
@@ -137,14 +138,14 @@ class Operations(pyfuse3.Operations):
             if size <= MAX_READ_BYTES:
                 part = self._tree.files.read_now(fh, off, self._reply_buffer[:size])
             if part is None:
-                with self.requests.interruptible():
+                with self.requests.interruptible(reading=True):
                     part = await self._tree.files.read(fh, off, size)
         except Exception as error:
             raise reply_for("read", error) from error
         return part  # type: ignore[return-value]  # any buffer will do
 
     @answering
-    async def copy_file_range(
+    async def copy_file_range(  # noqa: PLR0913, PLR0917  # as libfuse has them
         self,
         inode_in: int,
         offset_in: int,
@@ -154,11 +155,12 @@ class Operations(pyfuse3.Operations):
         fh_out: int,
         length: int,
         flags: int,
+        caller: Caller | None,
     ) -> int:
         """copy_file_range(2); comes by way of :class:`Requests`. Returns how many bytes were copied."""
         if flags:
             raise InvalidArgument("copy_file_range(2) has no flags.")
-        return await self._tree.files.copy_range(fh_in, offset_in, fh_out, offset_out, length)
+        return await self._tree.files.copy_range(fh_in, offset_in, fh_out, offset_out, length, caller)
 
     @answering_patiently
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
@@ -231,12 +233,12 @@ class Operations(pyfuse3.Operations):
     @answering
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
         """pwrite(2)."""
-        return await self._tree.files.write(fh, off, buf)
+        return await self._tree.files.write(fh, off, buf, self.requests.caller())
 
     @answering_patiently
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """close(2) of one descriptor. An upload takes as long as it takes."""
-        await self._tree.files.flush(fh)
+        await self._tree.files.flush(fh, self.requests.caller())
 
     @answering
     async def unlink(

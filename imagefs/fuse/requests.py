@@ -13,25 +13,37 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import pyfuse3
 import trio
 
 from imagefs.errors import Interrupted
+from imagefs.fuse.callers import Caller
 from imagefs.fuse.interpose import OnCopy, OnInterrupt
 
 logger = logging.getLogger(__name__)
 
-CopyHandler = Callable[[int, int, int, int, int, int, int, int], Awaitable[int]]
-"""Inode, offset and handle of the source, the same of the target, length and flags, as copy_file_range(2) has them; to
-the number of bytes copied. Raises FUSEError."""
+CopyHandler = Callable[[int, int, int, int, int, int, int, int, Caller | None], Awaitable[int]]
+"""Inode, offset and handle of the source, the same of the target, length and flags, as copy_file_range(2) has them, and
+who asks; to the number of bytes copied. Raises FUSEError."""
+
+ABANDONED_CHECK_S: Final = 0.5
+"""How often to look whether the programs that wait for a read are still there."""
 
 
 class Addition(Protocol):
     """What :class:`imagefs.fuse.interpose.Interposer` does here."""
 
     current_request: int
+
+    @property
+    def current_thread(self) -> int:
+        """The thread that made the current request."""
+
+    @property
+    def current_owner(self) -> int:
+        """The current request's lock owner."""
 
     def register(self, on_interrupt: OnInterrupt, on_copy: OnCopy) -> None:
         """Have these called."""
@@ -45,10 +57,15 @@ class Addition(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Work:
-    """What is awaited for one request."""
+    """What is awaited for one request; it ends with its ``reader``, if it has one."""
 
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     interrupted: bool = False
+    reader: Caller | None = None
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+        self.scope.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +89,23 @@ class Requests:
         """Whether the C addition takes part."""
         return self._addition is not None
 
+    def caller(self) -> Caller | None:
+        """Who makes the current request, for the first step of its coroutine; None without the addition."""
+        if self._addition is None:
+            return None
+        return Caller(self._addition.current_thread, self._addition.current_owner)
+
     @contextmanager
-    def interruptible(self, timeout_s: float = math.inf) -> Iterator[None]:
+    def interruptible(self, timeout_s: float = math.inf, *, reading: bool = False) -> Iterator[None]:
         """Around what is awaited for the current request; to be entered in the first step of its coroutine.
+
+        With *reading*, the end of the caller is an interrupt, too: see :meth:`drop_abandoned`.
 
         Raises Interrupted or trio.TooSlowError in place of what was awaited.
         """
         number = self._take_current()
         work = self._under_way.get(number) or _Work()
+        work.reader = self.caller() if reading else None
         work.scope.deadline = trio.current_time() + timeout_s
         if number:
             self._under_way[number] = work
@@ -103,8 +129,21 @@ class Requests:
         """The kernel interrupted a request. Called inside libfuse."""
         work = self._under_way.get(number)
         if work is not None:
-            work.interrupted = True
-            work.scope.cancel()
+            work.interrupt()
+
+    async def drop_abandoned(self) -> None:
+        """Interrupt reads of programs that were killed, until cancelled.
+
+        The kernel does not: it fills its pages for whoever comes next. Another program that waits for one of these
+        reads again when it is told that this one failed.
+        """
+        while True:
+            await trio.sleep(ABANDONED_CHECK_S)
+            works = tuple(self._under_way.values())
+            gone = {reader for reader in {work.reader for work in works} if reader and reader.is_gone}
+            for work in works:
+                if work.reader in gone:
+                    work.interrupt()
 
     @contextmanager
     def copying(self, handler: CopyHandler, nursery: trio.Nursery) -> Iterator[None]:
@@ -122,10 +161,12 @@ class Requests:
             self._addition.reply_error(address, errno.EOPNOTSUPP)
             return
         self._under_way[number] = _Work()  # an interrupt may come before the task begins
-        self._copies.nursery.start_soon(self._answer_copy, self._copies.handler, number, address, asked)
+        self._copies.nursery.start_soon(
+            self._answer_copy, self._copies.handler, number, address, (*asked, self.caller())
+        )
 
     async def _answer_copy(
-        self, handler: CopyHandler, number: int, address: int, asked: tuple[int, ...]
+        self, handler: CopyHandler, number: int, address: int, asked: tuple[Any, ...]
     ) -> None:
         """Reply once, whatever happens: the request's memory is gone after a reply, and stays without one."""
         assert self._addition is not None

@@ -28,6 +28,15 @@ class SpoolFile(Protocol):
     def close(self) -> None: ...
 
 
+class Caller(Protocol):
+    """Who fills or closes a draft: what the kernel calls its lock owner, 0 if unknown, and its process, None if so."""
+
+    @property
+    def owner(self) -> int: ...
+    @property
+    def process(self) -> int | None: ...
+
+
 @dataclass(eq=False, slots=True)
 class DraftFile:
     """One draft.
@@ -52,6 +61,8 @@ class DraftFile:
     upload: Upload | None = None
     copied: dict[ContentKey, ExtentSet] = field(default_factory=dict)
     busy: trio.Lock = field(default_factory=trio.Lock)
+    _owners: set[int] = field(default_factory=set)
+    _processes: set[int | None] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -67,6 +78,22 @@ class DraftFile:
     def is_open(self) -> bool:
         """Whether it is neither settled nor refused."""
         return self.image_id is None and self.error is None
+
+    def note_filler(self, caller: Caller | None) -> None:
+        """*caller* puts something into the draft."""
+        if caller is None:
+            self._processes.add(None)
+        elif caller.owner not in self._owners:
+            self._processes.add(caller.process)
+            if caller.owner:
+                self._owners.add(caller.owner)
+
+    def is_filler(self, caller: Caller | None) -> bool:
+        """Whether *caller* may have put something into the draft."""
+        if caller is None or None in self._processes or caller.owner in self._owners:
+            return True
+        process = caller.process
+        return process is None or process in self._processes
 
     async def settled(self) -> None:
         """Wait while the service is being asked for the image that this is to be."""

@@ -23,7 +23,7 @@ from imagefs.errors import (
     ReadOnly,
 )
 from imagefs.vfs.control import ControlFiles, ControlHandle
-from imagefs.vfs.draft_file import DraftFile
+from imagefs.vfs.draft_file import Caller, DraftFile
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.editions import Editions
 
@@ -169,18 +169,24 @@ class Files:
 
     # Filling
 
-    async def write(self, handle: int, offset: int, data: bytes) -> int:
+    async def write(self, handle: int, offset: int, data: bytes, caller: Caller | None = None) -> int:
         """Write to a draft or a control file; returns how many bytes were taken."""
         file = self._open[handle]
         if isinstance(file, ControlHandle):
             await self._controls.write(file, data)
             return len(data)
         if isinstance(file, _OpenDraft):
-            return await self._drafts.filling.write(file.draft, offset, data)
+            return await self._drafts.filling.write(file.draft, offset, data, caller)
         raise ReadOnly("Images cannot be written to.")
 
     async def copy_range(
-        self, source_handle: int, source_offset: int, target_handle: int, target_offset: int, length: int
+        self,
+        source_handle: int,
+        source_offset: int,
+        target_handle: int,
+        target_offset: int,
+        length: int,
+        caller: Caller | None = None,
     ) -> int:
         """copy_file_range(2) from an open image to a draft; returns how many bytes were taken.
 
@@ -190,10 +196,10 @@ class Files:
         if not isinstance(source, _OpenImage) or not isinstance(target, _OpenDraft):
             raise NotSupported("Only images can be copied, and only to new files.")
         return await self._drafts.filling.copy(
-            target.draft, source.image, source_offset, target_offset, length
+            target.draft, source.image, source_offset, target_offset, length, caller
         )
 
-    async def flush(self, handle: int) -> None:
+    async def flush(self, handle: int, caller: Caller | None = None) -> None:
         """One descriptor of the handle is closed.
 
         Waits for the end of an upload: a program that moves a file into the mount removes it after that.
@@ -202,7 +208,7 @@ class Files:
         if isinstance(file, ControlHandle):
             await self._controls.flush(file)
         elif isinstance(file, _OpenDraft) and file.writable:
-            await self._drafts.filling.flush(file.draft)
+            await self._drafts.filling.flush(file.draft, caller)
             if file.draft.upload is not None:
                 await file.draft.upload.wait()
 

@@ -12,7 +12,7 @@ from imagefs.account import Account
 from imagefs.core.extents import ExtentSet
 from imagefs.core.models import ContentKey, ListedImage, Phase
 from imagefs.errors import ImagePending, NotSupported, ReadOnly, ServiceError
-from imagefs.vfs.draft_file import DraftFile, SpoolFile
+from imagefs.vfs.draft_file import Caller, DraftFile, SpoolFile
 from imagefs.vfs.matching import Matching
 from imagefs.vfs.settling import Settling
 
@@ -43,7 +43,13 @@ class Filling:
     # Copying ranges
 
     async def copy(
-        self, draft: DraftFile, source: ListedImage, source_offset: int, offset: int, length: int
+        self,
+        draft: DraftFile,
+        source: ListedImage,
+        source_offset: int,
+        offset: int,
+        length: int,
+        caller: Caller | None = None,
     ) -> int:
         """Take *length* bytes at *source_offset* of an active image as the draft's from *offset* on.
 
@@ -73,6 +79,7 @@ class Filling:
                 )
                 await self._settling.refuse(draft, error)
                 raise error
+            draft.note_filler(caller)
             extents = draft.copied.setdefault(key, ExtentSet())
             extents.add(offset, offset + length)
             draft.size_bytes = max(draft.size_bytes, offset + length)
@@ -82,7 +89,7 @@ class Filling:
 
     # Writing bytes
 
-    async def write(self, draft: DraftFile, offset: int, data: bytes) -> int:
+    async def write(self, draft: DraftFile, offset: int, data: bytes, caller: Caller | None = None) -> int:
         """Write *data* at *offset*; the write that completes an image's content has it replicated.
 
         Where some image elsewhere is larger, the bytes may be only its beginning, and :meth:`flush` decides.
@@ -97,6 +104,7 @@ class Filling:
                 return len(data)
             if draft.copied:
                 await self._refuse_content(draft)
+            draft.note_filler(caller)
             spool = await self._spool(draft)
             await trio.to_thread.run_sync(spool.write, offset, data, limiter=self._disk_threads)
             draft.size_bytes = spool.size_bytes
@@ -108,7 +116,7 @@ class Filling:
                 await self._settle_if_known(draft, spool)
             return len(data)
 
-    async def truncate(self, draft: DraftFile, size_bytes: int) -> None:
+    async def truncate(self, draft: DraftFile, size_bytes: int, caller: Caller | None = None) -> None:
         """Give the draft another size. Raises as :meth:`write`; ReadOnly for another size than that of its image."""
         async with draft.busy:
             await draft.settled()
@@ -118,6 +126,7 @@ class Filling:
                     raise _is_image(draft)
                 return
             if size_bytes != draft.size_bytes:
+                draft.note_filler(caller)
                 spool = await self._spool(draft)
                 await trio.to_thread.run_sync(spool.truncate, size_bytes, limiter=self._disk_threads)
                 draft.size_bytes = spool.size_bytes
@@ -133,15 +142,18 @@ class Filling:
                 raise ImagePending(f"{draft.filename!r} can be read once it is an active image.")
             return await trio.to_thread.run_sync(draft.spool.read, offset, length, limiter=self._disk_threads)
 
-    async def flush(self, draft: DraftFile) -> None:
+    async def flush(self, draft: DraftFile, caller: Caller | None = None) -> None:
         """A descriptor is closed: by now the content has to be known, unless there is none yet, or is uploaded.
+
+        A program that starts another one has that close descriptors which it inherited. That says nothing of those
+        who fill the draft: each of them closes it, too, and is told then.
 
         Raises as :meth:`write`.
         """
         async with draft.busy:
             await draft.settled()
             draft.raise_if_refused()
-            if draft.image_id is not None or draft.is_empty:
+            if draft.image_id is not None or draft.is_empty or not draft.is_filler(caller):
                 return
             spool = draft.spool
             if spool is None:

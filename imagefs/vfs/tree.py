@@ -19,6 +19,7 @@ from imagefs.vfs.attributes import AttributeRules, Attributes, Ownership
 from imagefs.vfs.changes import Changes
 from imagefs.vfs.control import ControlFiles
 from imagefs.vfs.directories import Directories, DirectoryEntry
+from imagefs.vfs.draft_file import Caller
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files, OpenedFile
 from imagefs.vfs.metadata import Metadata
@@ -121,14 +122,14 @@ class Tree:
                 self._resolution.draft(node).mtime_ns = mtime_ns
         return await self.attributes(inode)
 
-    async def truncate(self, inode: int, size_bytes: int) -> None:
+    async def truncate(self, inode: int, size_bytes: int, caller: Caller | None = None) -> None:
         """Give a draft another size; raises ReadOnly for an image."""
         self.changes.refuse_if_read_only()
         node = self._resolution.looked_up(inode)
         if isinstance(node, Draft):
             draft = self._drafts.get(node.number)
             if draft is not None:
-                await self._drafts.filling.truncate(draft, size_bytes)
+                await self._drafts.filling.truncate(draft, size_bytes, caller)
         elif not isinstance(node, Control):
             raise ReadOnly("Images cannot be changed, only replaced by others.")
 

@@ -109,7 +109,7 @@ class Dummy(pyfuse3.Operations):
         return len(buf)
 
     @answering
-    async def copy_file_range(self, inode_in, offset_in, fh_in, inode_out, offset_out, fh_out, length, flags):
+    async def copy_file_range(self, inode_in, offset_in, fh_in, inode_out, offset_out, fh_out, length, *_):
         print("copy", self._names[fh_in], offset_in, self._names[fh_out], offset_out, length, flush=True)
         assert (inode_in, inode_out) == (fh_in, fh_out)
         assert self._names[fh_out] != "bug"

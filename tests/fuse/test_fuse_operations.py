@@ -70,7 +70,7 @@ class FakeTree:
     async def set_attributes(self, inode: int, *, mode: int | None, mtime_ns: int | None) -> Any:
         return self._answer("set_attributes", inode, mode, mtime_ns)
 
-    async def truncate(self, inode: int, size_bytes: int) -> Any:
+    async def truncate(self, inode: int, size_bytes: int, caller: None) -> Any:
         return self._answer("truncate", inode, size_bytes)
 
     async def usage(self) -> Any:
@@ -88,13 +88,13 @@ class FakeTree:
     async def read(self, handle: int, offset: int, length: int) -> Any:
         return self._answer("read", handle, offset, length)
 
-    async def write(self, handle: int, offset: int, data: bytes) -> Any:
+    async def write(self, handle: int, offset: int, data: bytes, caller: None) -> Any:
         return self._answer("write", handle, offset, data)
 
-    async def copy_range(self, source: int, at: int, target: int, to: int, length: int) -> Any:
+    async def copy_range(self, source: int, at: int, target: int, to: int, length: int, caller: None) -> Any:
         return self._answer("copy_range", source, at, target, to, length)
 
-    async def flush(self, handle: int) -> Any:
+    async def flush(self, handle: int, caller: None) -> Any:
         return self._answer("flush", handle)
 
     async def sync(self, handle: int) -> Any:
@@ -166,7 +166,7 @@ CALLS: Sequence[tuple[Any, ...]] = (
     ("releasedir", 1),
     ("open", 1, 0, CONTEXT),
     ("read", 1, 0, 10),
-    ("copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 0),
+    ("copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 0, None),
     ("write", 1, 0, b"x"),
     ("flush", 1),
     ("fsync", 1, False),
@@ -258,9 +258,9 @@ def test_attributes_are_converted(args: tuple[Any, ...]) -> None:
 def test_a_copy_is_between_handles() -> None:
     """The tree gets handles, offsets and length; flags, of which there are none yet, are refused."""
     tree = FakeTree(copy_range=512)
-    assert call(tree, "copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 0) == 512
+    assert call(tree, "copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 0, None) == 512
     assert tree.calls == [("copy_range", 10, 0, 20, 4096, 512)]
-    assert error_of(tree, "copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 1) == errno.EINVAL
+    assert error_of(tree, "copy_file_range", 1, 0, 10, 2, 4096, 20, 512, 1, None) == errno.EINVAL
 
 
 def test_df_shows_what_is_used_and_room_to_copy() -> None:

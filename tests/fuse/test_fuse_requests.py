@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
 from collections.abc import Awaitable, Callable
 
 import pyfuse3
@@ -11,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from imagefs.errors import Interrupted
-from imagefs.fuse.requests import Requests
+from imagefs.fuse.requests import ABANDONED_CHECK_S, Requests
 
 COPY = (2, 0, 20, 3, 0, 30, 4096, 0)
 """Inode, offset and handle of the source, the same of the target, length, flags."""
@@ -21,7 +23,7 @@ class FakeAddition:
     """The C addition without libfuse: what arrives is told by the test, replies are kept by address."""
 
     def __init__(self) -> None:
-        self.current_request = 0
+        self.current_request = self.current_thread = self.current_owner = 0
         self.replies: list[tuple[int, str, int]] = []
 
     def register(self, on_interrupt, on_copy) -> None:
@@ -60,13 +62,21 @@ def play(scene: Callable[[trio.Nursery], Awaitable[None]]) -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def begin(nursery: trio.Nursery, addition: FakeAddition, requests: Requests, number: int, ends: dict) -> None:
+def begin(
+    nursery: trio.Nursery,
+    addition: FakeAddition,
+    requests: Requests,
+    number: int,
+    ends: dict,
+    *,
+    reading: bool = False,
+) -> None:
     """Let request *number* wait for ever; ``ends`` gets what it ends with."""
 
     async def operation() -> None:
         addition.current_request = number
         try:
-            with requests.interruptible():
+            with requests.interruptible(reading=reading):
                 await trio.sleep_forever()
         except Interrupted as error:
             ends[number] = error
@@ -120,6 +130,28 @@ def test_the_number_of_a_request_is_taken_once(addition, requests):
             await trio.lowlevel.checkpoint()
 
     play(scene)
+
+
+def test_a_read_ends_with_its_program(addition, requests):
+    """Other reads, and what else the program waits for, go on."""
+    with subprocess.Popen(["true"]) as program:
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)  # its parent may still take note of its end
+
+        async def scene(nursery):
+            ends: dict[int, Exception] = {}
+            for number, thread, reading in (
+                (1, program.pid, True),
+                (2, os.getpid(), True),
+                (3, program.pid, False),
+            ):
+                addition.current_thread = thread
+                begin(nursery, addition, requests, number, ends, reading=reading)
+                await wait_all_tasks_blocked()
+            nursery.start_soon(requests.drop_abandoned)
+            await trio.sleep(2 * ABANDONED_CHECK_S)
+            assert list(ends) == [1]
+
+        play(scene)
 
 
 def test_the_deadline_is_not_an_interrupt(requests):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 import pytest
 from mount_programs import eventually, refusal, run, text
@@ -146,6 +147,42 @@ def test_who_only_reads_a_file_does_not_end_its_copy(service, mount):
             target.write(content[offset : offset + 65536])
     run("sync", mounted / "montreal/a")
     assert run("cat", mounted / "montreal/a") == content
+
+
+FORKING: Final = """
+import os, subprocess, sys
+content = open(sys.argv[1], "rb").read()
+half = len(content) // 2
+target = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+os.set_inheritable(target, True)
+os.write(target, content[:half])
+child = os.fork()
+if not child:
+    os.close(target)
+    os._exit(0)
+os.waitpid(child, 0)
+subprocess.run(["true"], close_fds=False, check=True)
+os.write(target, content[half:])
+os.close(target)
+"""
+
+
+def test_a_program_that_starts_another_while_it_writes(service, mount, tmp_path):
+    """The other closes what it inherited, which is no verdict on a file that is half written."""
+    content = bytes(range(256)) * 4096
+    service.switches.saving_s = 0.2
+    service.add_image("a", "toronto", content)
+    service.add_image("larger", "toronto", content + b"x")
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    mounted = mount()
+    run("python3", "-c", FORKING, source, mounted / "montreal/a")
+    run("sync", mounted / "montreal/a")
+    assert run("cat", mounted / "montreal/a") == content
+
+    source.write_bytes(content[:-1])
+    assert "Operation not supported" in refusal("python3", "-c", FORKING, source, mounted / "montreal/b")
+    assert text("ls", mounted / "montreal") == "a"
 
 
 def test_a_fetch_is_asked_for_by_a_line(service, mount):

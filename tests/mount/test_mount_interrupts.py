@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from mount_programs import MYSELF, Person, eventually, run, started, text
 
 import imagefs
-from imagefs.emulator import Fault
+from imagefs.emulator import Emulator, Fault
 from imagefs.fuse import interpose
 
 MIB = 1 << 20
@@ -32,6 +33,13 @@ WAITING = {
 def on(file: Path, words: list[str]) -> list[str]:
     """The command line of *words* on *file*."""
     return [*words, f"if={file}" if words[0] == "dd" else str(file)]
+
+
+def has_stopped(service: Emulator) -> bool:
+    """Whether no content is on its way."""
+    before = service.ledger.bytes_retrieved()
+    time.sleep(0.7)
+    return service.ledger.bytes_retrieved() == before
 
 
 def is_stopped(process: subprocess.Popen[bytes]) -> bool:
@@ -54,6 +62,22 @@ def test_ctrl_c_ends_who_waits(service, mount, action, words):
         program.send_signal(signal.SIGINT)
         assert program.wait(5) == -signal.SIGINT
     assert text("ls", mounted / "toronto") == "a"
+
+
+def test_nothing_is_fetched_for_who_was_killed(service, mount):
+    """The transfer ends before it reaches what the program waited for, though the kernel interrupts no such read."""
+    service.switches.range = False
+    service.switches.rate_bytes_per_s = 4 * MIB
+    image_id = service.add_synthetic("a", "toronto", 48 * MIB)
+    mounted = mount()
+    with started("dd", f"if={mounted / 'toronto/a'}", "bs=1M", "skip=47") as program:
+        eventually(lambda: service.ledger.bytes_retrieved() > MIB)
+        program.kill()
+    eventually(lambda: has_stopped(service))
+    assert service.ledger.bytes_retrieved() < 40 * MIB
+    service.switches.range = True
+    service.switches.rate_bytes_per_s = None
+    assert run("head", "-c", "4096", mounted / "toronto/a") == service.content(image_id).read_bytes()[:4096]
 
 
 @pytest.mark.parametrize(

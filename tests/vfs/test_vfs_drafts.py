@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -513,3 +515,35 @@ def test_an_image_without_details_is_no_candidate() -> None:
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
     work(made, scene)
+
+
+@dataclass(frozen=True)
+class FakeCaller:
+    """A program that puts something in, or closes."""
+
+    owner: int
+    process: int | None
+
+
+@pytest.mark.parametrize(
+    ("closing", "is_verdict"),
+    [
+        (FakeCaller(1, 10), True),
+        (FakeCaller(2, 10), True),
+        (FakeCaller(1, 11), True),
+        (FakeCaller(2, 11), False),
+        (FakeCaller(2, None), True),
+        (None, True),
+    ],
+)
+def test_only_who_fills_a_draft_says_that_it_is_full(closing: FakeCaller | None, is_verdict: bool) -> None:
+    """What a program inherits and closes is still being filled; where it cannot be told, the strict rule holds."""
+
+    async def scene(shop: Workshop) -> None:
+        draft = shop.create()
+        await shop.drafts.filling.write(draft, 0, CONTENT[:100], FakeCaller(1, 10))
+        with pytest.raises(NotSupported) if is_verdict else nullcontext():
+            await shop.drafts.filling.flush(draft, closing)
+        assert shop.shown == ([] if is_verdict else ["new"])
+
+    work(account(), scene)

@@ -1,0 +1,31 @@
+"""Who makes a request, as /proc tells."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+
+from imagefs.fuse.callers import Caller
+
+
+def test_a_thread_has_a_process() -> None:
+    """The kernel tells the thread; one that cannot be seen has no process, and is not said to be gone."""
+    found: list[Caller] = []
+    thread = threading.Thread(target=lambda: found.append(Caller(threading.get_native_id())))
+    thread.start()
+    thread.join()
+    assert Caller(threading.get_native_id()).process == os.getpid()
+    assert found[0].thread != os.getpid()
+    assert (Caller(0).process, Caller(0).is_gone) == (None, False)
+
+
+def test_who_has_ended_is_gone() -> None:
+    """Before its parent takes note, and after."""
+    assert not Caller(os.getpid()).is_gone
+    with subprocess.Popen(["true"]) as program:
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+        caller = Caller(program.pid)
+        assert caller.is_gone
+    assert caller.is_gone
+    assert caller.process is None
