@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from crashes.losses import MEMORY
-from crashes.mortal_mount import END_S, PROGRAM_S, STEP_S, MortalMount, Stuck, kill_all, wait_until
+from crashes.mortal_mount import END_S, MOUNT_S, PROGRAM_S, STEP_S, MortalMount, Stuck, kill_all, wait_until
 from crashes.progress import Progress
 from crashes.scenes import IMAGES, SCENES, Scene
 from imagefs.emulator import Emulator
@@ -126,8 +126,16 @@ def _strike(mount: MortalMount, scene: Scene, kill: _Kill) -> bool:
     began_s = time.monotonic()
     process = mount.start(_wrapped(kill))
     try:
-        while mount_at(mount.root) is None and process.poll() is None and not _is_due(kill, began_s):
-            time.sleep(STEP_S)
+        wait_until(
+            lambda: (
+                mount_at(mount.root) is not None
+                or process.poll() is not None
+                or (scene.is_mounting and _is_due(kill, began_s))
+            ),
+            MOUNT_S,
+        )
+        if not scene.is_mounting:
+            began_s = time.monotonic()
         was_mounted = mount_at(mount.root) is not None
         if was_mounted:
             with mount.program(scene.script) as program:

@@ -33,6 +33,7 @@ class Scene:
     """One thing to be at.
 
     ``script`` is run by sh in the mount, with the service's plain URL as ``$1`` and the mount point as ``$2``.
+    ``is_mounting`` tells that it is about mounting itself, so that the time until the kill counts from its beginning.
     ``before`` is run by a mount that is not killed. ``options`` are the mount's. ``ends`` tells for the places of the
     images that the service has begun to make by the time of the kill what may be in the account in the end.
     """
@@ -41,6 +42,7 @@ class Scene:
     script: str
     before: str = ""
     options: tuple[str, ...] = ()
+    is_mounting: bool = False
     ends: Callable[[Collection[tuple[str, str]]], list[Places]] = lambda _: [HOME]
 
 
@@ -80,6 +82,6 @@ SCENES: Final = (
         'echo "$1/plain/toronto/small.iso name=fetched.iso format=iso" > roubaix/.fetch; sync roubaix/fetched.iso',
         ends=_fetched,
     ),
-    Scene("mount", "true"),
+    Scene("mount", "true", is_mounting=True),
     Scene("unmount", 'head -c 3000000 toronto/one.iso; cd /; fusermount3 -u "$2"'),
 )
