@@ -1,4 +1,4 @@
-"""What touches a mounted tree, in a process of its own: ``python -m imagefs.probe ACTION OPERAND...``.
+"""What touches a mounted tree, in a process of its own: ``python -m imagefs.probe PIPE ACTION OPERAND...``.
 
 Used by the command line through :mod:`imagefs.cli.asking`. A mount that hangs can hold up whoever touches it, past
 every signal; this process can then be left behind. It loads nothing but the standard library, and writes what it
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Final
 
 READERS: Final = 4
@@ -29,10 +29,19 @@ _writing = Lock()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry one action out; the failures of single paths are told, and are no failures of this."""
-    action, *operands = arguments
+    """Carry one action out; the failures of single paths are told, and are no failures of this.
+
+    The first argument is the number of a descriptor: a pipe from whoever asked, whose end is the probe's as well.
+    """
+    pipe, action, *operands = arguments
+    Thread(target=_end_with, args=(int(pipe),), daemon=True).start()
     _ACTIONS[action](*operands)
     return 0
+
+
+def _end_with(pipe: int) -> None:
+    os.read(pipe, 1)
+    os._exit(1)
 
 
 def _tell(index: int, **found: Any) -> None:

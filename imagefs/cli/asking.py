@@ -70,24 +70,35 @@ def following(action: str, *operands: str | Path) -> Iterator[subprocess.Popen[b
 
 @contextmanager
 def _probe(action: str, *operands: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    # In a session of its own: Ctrl-C is for the command, which then ends the probe.
-    probe = subprocess.Popen(  # noqa: S603  # no shell
-        [sys.executable, "-P", "-m", "imagefs.probe", action, *map(str, operands)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    # It ends with the pipe: so neither Ctrl-C between any two steps nor whatever else ends this process leaves it behind.
+    reading, writing = os.pipe()
+    probe: subprocess.Popen[bytes] | None = None
     try:
+        # In a session of its own: Ctrl-C is for the command, which then ends the probe.
+        probe = subprocess.Popen(  # noqa: S603  # no shell
+            [sys.executable, "-P", "-m", "imagefs.probe", str(reading), action, *map(str, operands)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(reading,),
+        )
         yield probe
     finally:
-        probe.kill()  # and not waited for: the kernel may not let it go
-        if probe.stdout is not None:
-            probe.stdout.close()
-        try:
-            probe.wait(1.0)
-        except subprocess.TimeoutExpired:
-            probe.returncode = -9  # left behind
+        os.close(reading)
+        os.close(writing)
+        if probe is not None:
+            _end(probe)
+
+
+def _end(probe: subprocess.Popen[bytes]) -> None:
+    probe.kill()  # and not waited for: the kernel may not let it go
+    if probe.stdout is not None:
+        probe.stdout.close()
+    try:
+        probe.wait(1.0)
+    except subprocess.TimeoutExpired:
+        probe.returncode = -9  # left behind
 
 
 def status_of(mountpoint: Path) -> Found:

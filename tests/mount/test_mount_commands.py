@@ -97,6 +97,7 @@ def test_warming_what_was_dropped_or_does_not_fit(mount: MakeMount, service: Emu
     service.add_synthetic("small", "toronto", 2 * MIB, seed=1)
     service.add_synthetic("large", "toronto", 20 * MIB, seed=2)
     mounted = mount("--cache-size", "16M")
+    mounted.may_log("The cache takes no more of image")
     commands = Commands(mounted, service)
     small, large = mounted / "toronto/small", mounted / "toronto/large"
     commands.say("warm", small)
@@ -113,6 +114,7 @@ def test_damage_is_found_and_mended(mount: MakeMount, service: Emulator) -> None
     """What is wrong on disk is dropped, and comes again when it is read."""
     service.add_synthetic("disk", "toronto", 2 * MIB, seed=1)
     mounted = mount()
+    mounted.may_log("cached blocks of image .* damaged")
     commands = Commands(mounted, service)
     commands.say("warm", mounted / "toronto/disk")
     before = run("md5sum", mounted / "toronto/disk")
