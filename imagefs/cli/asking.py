@@ -70,7 +70,7 @@ def following(action: str, *operands: str | Path) -> Iterator[subprocess.Popen[b
 
 @contextmanager
 def _probe(action: str, *operands: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    # It ends with the pipe: so neither Ctrl-C between any two steps nor whatever else ends this process leaves it behind.
+    # It ends with the pipe: neither Ctrl-C between any two steps nor what else ends this process leaves it behind.
     reading, writing = os.pipe()
     probe: subprocess.Popen[bytes] | None = None
     try:
