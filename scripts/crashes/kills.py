@@ -181,12 +181,18 @@ def _afterwards(found: Kills, mount: MortalMount, scene: Scene) -> Iterator[str]
         ends = [sorted(places) for places in scene.ends(made)]
         if not wait_until(lambda: mount.places() in ends and mount.is_quiet(), SETTLE_S):
             yield f"{made} had begun, and in the end there is {mount.places()}"
-        for image in mount.service.images():
-            content = mount.service.content(image.image_id).read_bytes()
-            path = mount.root / image.region / image.name
-            if not wait_until(path.exists, SETTLE_S):
+        contents = {
+            (image.region, image.name): mount.service.content(image.image_id).read_bytes()
+            for image in mount.service.images()
+        }
+        for place, content in contents.items():
+            path = mount.root.joinpath(*place)
+            if not wait_until(
+                lambda path=path, place=place: path.exists() or place not in mount.places(), SETTLE_S
+            ):
                 yield f"{path} is not shown"
-                continue
+            if place not in mount.places() and mount.places() in ends:
+                continue  # a deletion that had to wait was carried out meanwhile
             read = mount.run(f'cat "{path}"')
             found.bytes_compared += len(read)
             if read != content:
