@@ -141,7 +141,7 @@ class MountedAccount(RuleBasedStateMachine):
         if len(self.model.images) >= MOST_IMAGES and done.new:
             return
         nothing = Outcome(self.model.after())
-        asked = self.service.ledger.count(action)
+        asked, struck = self.service.ledger.count(action), self.service.faults.struck.total()
         if stop is not None:
             self.service.faults.add(Fault(stop, action=action, value=LONG_S))
         words = list(map(str, command))
@@ -153,9 +153,13 @@ class MountedAccount(RuleBasedStateMachine):
             )
             self.mounted.kill()
             program.wait(REST_S)
+        carried_out = stop == "delayed" and action != "list" and self.service.faults.struck.total() > struck
         self.service.faults.clear()
         self.mount_again()
-        self.come_to_rest(nothing, done)
+        if program.returncode == 0 or carried_out:
+            self.come_to_rest(done)
+        else:
+            self.come_to_rest(nothing, done)
 
     def mount_again(self) -> None:
         """Mount once the service is done with all that was asked of it."""
