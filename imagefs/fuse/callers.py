@@ -21,11 +21,19 @@ class Caller:
     @property
     def process(self) -> int | None:
         """The thread's process; None where it cannot be told."""
-        try:
-            lines = Path(f"/proc/{self.thread}/status").read_text("ascii", "replace").splitlines()
-        except OSError:
-            return None
-        return next((int(line.split()[1]) for line in lines if line.startswith("Tgid:")), None)
+        tgid = self._status().get("Tgid")
+        return None if tgid is None else int(tgid)
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether a signal waits for the thread to be delivered, or that cannot be told."""
+        status = self._status()
+        if not self.thread or not {"SigPnd", "ShdPnd", "SigBlk", "SigIgn"} <= status.keys():
+            return True
+        own, shared, blocked, ignored = (
+            int(status[mask], 16) for mask in ("SigPnd", "ShdPnd", "SigBlk", "SigIgn")
+        )
+        return bool((own | shared) & ~(blocked | ignored))
 
     @property
     def is_gone(self) -> bool:
@@ -43,3 +51,11 @@ class Caller:
         except OSError:  # another user's, in a /proc that hides these
             return False
         return status.rpartition(")")[2].split()[0] in ("Z", "X")
+
+    def _status(self) -> dict[str, str]:
+        """The lines of the thread's status, by what they are about; none where they cannot be read."""
+        try:
+            text = Path(f"/proc/{self.thread}/status").read_text("ascii", "replace")
+        except OSError:
+            return {}
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}

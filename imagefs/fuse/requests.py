@@ -28,8 +28,9 @@ CopyHandler = Callable[[int, int, int, int, int, int, int, int, Caller | None], 
 """Inode, offset and handle of the source, the same of the target, length and flags, as copy_file_range(2) has them, and
 who asks; to the number of bytes copied. Raises FUSEError."""
 
-ABANDONED_CHECK_S: Final = 0.5
-"""How often to look whether the programs that wait for a read are still there."""
+CALLERS_CHECK_S: Final = 0.5
+"""How often to look after the programs that wait: whether those that read are still there, and whether those that the
+kernel woke for nothing have got a signal by now."""
 
 
 class Addition(Protocol):
@@ -57,15 +58,27 @@ class Addition(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Work:
-    """What is awaited for one request; it ends with its ``reader``, if it has one."""
+    """What is awaited for one request. With ``reading``, it ends with its caller.
 
+    ``woken``: the kernel interrupted it, though there was no signal.
+    """
+
+    caller: Caller | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     interrupted: bool = False
-    reader: Caller | None = None
+    reading: bool = False
+    woken: bool = False
 
     def interrupt(self) -> None:
         self.interrupted = True
         self.scope.cancel()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its caller has a signal that the kernel does not tell of any more, or is gone."""
+        if self.caller is None:
+            return False
+        return (self.woken and self.caller.has_signal) or (self.reading and self.caller.is_gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +112,13 @@ class Requests:
     def interruptible(self, timeout_s: float = math.inf, *, reading: bool = False) -> Iterator[None]:
         """Around what is awaited for the current request; to be entered in the first step of its coroutine.
 
-        With *reading*, the end of the caller is an interrupt, too: see :meth:`drop_abandoned`.
+        With *reading*, the end of the caller is an interrupt, too: see :meth:`look_after_callers`.
 
         Raises Interrupted or trio.TooSlowError in place of what was awaited.
         """
         number = self._take_current()
-        work = self._under_way.get(number) or _Work()
-        work.reader = self.caller() if reading else None
+        work = self._under_way.get(number) or _Work(self.caller())
+        work.reading = reading
         work.scope.deadline = trio.current_time() + timeout_s
         if number:
             self._under_way[number] = work
@@ -126,23 +139,30 @@ class Requests:
         return number
 
     def _interrupt(self, number: int) -> None:
-        """The kernel interrupted a request. Called inside libfuse."""
+        """The kernel interrupted a request. Called inside libfuse.
+
+        It does so for what is no signal, too: io_uring wakes a thread in this way to have it finish something
+        (task_work_add, TWA_SIGNAL), and a program that gets EINTR then fails. The kernel tells only once, so a
+        signal that comes later is looked for.
+        """
         work = self._under_way.get(number)
-        if work is not None:
+        if work is None:
+            return
+        if work.caller is None or work.caller.has_signal:
             work.interrupt()
+        else:
+            work.woken = True
 
-    async def drop_abandoned(self) -> None:
-        """Interrupt reads of programs that were killed, until cancelled.
+    async def look_after_callers(self) -> None:
+        """Interrupt what the kernel does not, until cancelled: reads of programs that were killed, and late signals.
 
-        The kernel does not: it fills its pages for whoever comes next. Another program that waits for one of these
-        reads again when it is told that this one failed.
+        It fills its pages for whoever comes next. Another program that waits for such a page reads again when it
+        is told that this read failed.
         """
         while True:
-            await trio.sleep(ABANDONED_CHECK_S)
-            works = tuple(self._under_way.values())
-            gone = {reader for reader in {work.reader for work in works} if reader and reader.is_gone}
-            for work in works:
-                if work.reader in gone:
+            await trio.sleep(CALLERS_CHECK_S)
+            for work in tuple(self._under_way.values()):
+                if work.is_over:
                     work.interrupt()
 
     @contextmanager
@@ -160,7 +180,7 @@ class Requests:
         if self._copies is None:
             self._addition.reply_error(address, errno.EOPNOTSUPP)
             return
-        self._under_way[number] = _Work()  # an interrupt may come before the task begins
+        self._under_way[number] = _Work(self.caller())  # an interrupt may come before the task begins
         self._copies.nursery.start_soon(
             self._answer_copy, self._copies.handler, number, address, (*asked, self.caller())
         )

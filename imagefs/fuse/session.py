@@ -83,7 +83,7 @@ class Session:
             # A signal may come as soon as others know that all is ready.
             await nursery.start(self._await_signal, nursery.cancel_scope)
             nursery.start_soon(self._await_disconnection, nursery.cancel_scope)
-            nursery.start_soon(operations.requests.drop_abandoned)
+            nursery.start_soon(operations.requests.look_after_callers)
             with operations.requests.copying(operations.copy_file_range, nursery):
                 ready()
                 await pyfuse3.main(max_tasks=MAX_REQUESTS)

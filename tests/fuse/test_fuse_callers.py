@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
+from collections.abc import Iterator
+
+import pytest
 
 from imagefs.fuse.callers import Caller
 
@@ -29,3 +33,24 @@ def test_who_has_ended_is_gone() -> None:
         assert caller.is_gone
     assert caller.is_gone
     assert caller.process is None
+
+
+@pytest.fixture
+def stopped() -> Iterator[int]:
+    """A program that is stopped: signals that it gets wait until it goes on."""
+    with subprocess.Popen(["sleep", "100"]) as program:
+        program.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
+        yield program.pid
+        program.kill()
+
+
+def test_a_signal_that_waits_is_seen(stopped: int) -> None:
+    """One that the program takes, not one that it ignores; where it cannot be told, there may be one."""
+    assert not Caller(os.getpid()).has_signal
+    assert not Caller(stopped).has_signal
+    os.kill(stopped, signal.SIGCHLD)
+    assert not Caller(stopped).has_signal
+    os.kill(stopped, signal.SIGUSR1)
+    assert Caller(stopped).has_signal
+    assert Caller(0).has_signal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from imagefs.errors import Interrupted
-from imagefs.fuse.requests import ABANDONED_CHECK_S, Requests
+from imagefs.fuse.requests import CALLERS_CHECK_S, Requests
 
 COPY = (2, 0, 20, 3, 0, 30, 4096, 0)
 """Inode, offset and handle of the source, the same of the target, length, flags."""
@@ -147,11 +148,34 @@ def test_a_read_ends_with_its_program(addition, requests):
                 addition.current_thread = thread
                 begin(nursery, addition, requests, number, ends, reading=reading)
                 await wait_all_tasks_blocked()
-            nursery.start_soon(requests.drop_abandoned)
-            await trio.sleep(2 * ABANDONED_CHECK_S)
+            nursery.start_soon(requests.look_after_callers)
+            await trio.sleep(2 * CALLERS_CHECK_S)
             assert list(ends) == [1]
 
         play(scene)
+
+
+def test_who_is_woken_without_a_signal_goes_on_until_one_comes(addition, requests):
+    """io_uring wakes threads so, and the kernel does not tell of a signal that comes later."""
+    with subprocess.Popen(["sleep", "100"]) as program:
+        program.send_signal(signal.SIGSTOP)  # what it gets from now on waits
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
+
+        async def scene(nursery):
+            ends: dict[int, Exception] = {}
+            addition.current_thread = program.pid
+            begin(nursery, addition, requests, 1, ends)
+            nursery.start_soon(requests.look_after_callers)
+            await wait_all_tasks_blocked()
+            addition.interrupt(1)
+            await trio.sleep(2 * CALLERS_CHECK_S)
+            assert not ends
+            program.send_signal(signal.SIGUSR1)
+            await trio.sleep(2 * CALLERS_CHECK_S)
+            assert list(ends) == [1]
+
+        play(scene)
+        program.kill()
 
 
 def test_the_deadline_is_not_an_interrupt(requests):
