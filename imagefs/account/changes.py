@@ -203,7 +203,7 @@ class Changes:
                 region,
                 name,
                 self._around.wall_ns(),
-                first_names=(listed.name, image.name),
+                first_names=(image.name, listed.name),
                 source_id=image_id,
                 size_bytes=known.size_bytes,
                 checksum=known.checksum,

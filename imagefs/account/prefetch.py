@@ -5,7 +5,10 @@ Used by :class:`imagefs.account.Account` on trio's thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -16,9 +19,29 @@ from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.errors import ServiceError
 
+CALL_COST_S: Final = 0.003
+"""What a call costs this machine. Where calls take no longer than a few of these, more at once gain nothing, and keep
+others from the processor."""
+
+FEWEST_AT_ONCE: Final = 2
+
+
+@dataclass(eq=False, slots=True)
+class _Crew:
+    """Who fetches the details of one region: ``size`` workers that share ``image_ids``.
+
+    ``shortest_s`` is how long the shortest call took, which is what the way to the service and back takes.
+    """
+
+    region: str
+    image_ids: Iterator[str]
+    nursery: trio.Nursery
+    size: int = 0
+    shortest_s: float = math.inf
+
 
 class Prefetch:
-    """Fetches all missing details of a region, in listing order, several at once.
+    """Fetches all missing details of a region, in listing order, as many at once as the way to the service calls for.
 
     It starts when it is asked to, or when two images of one region are missed within a moment: a single stat
     costs a single call, a program that walks the region finds the answers there. Started by misses, it goes
@@ -72,24 +95,31 @@ class Prefetch:
             images = self._listing().in_region(region)
             image_ids = iter([image.image_id for image in images])
             async with trio.open_nursery() as nursery:
-                for _ in range(self._around.settings.details_parallel):
-                    nursery.start_soon(self._work, region, image_ids, nursery.cancel_scope)
+                self._enlarge(_Crew(region, image_ids, nursery), FEWEST_AT_ONCE)
         finally:
             del self._to_the_end[region]
 
-    async def _work(self, region: str, image_ids: Iterator[str], all_workers: trio.CancelScope) -> None:
-        for image_id in image_ids:
-            if not self._is_wanted(region):
+    def _enlarge(self, crew: _Crew, wanted: float) -> None:
+        while crew.size < min(wanted, self._around.settings.details_parallel):
+            crew.size += 1
+            crew.nursery.start_soon(self._work, crew)
+
+    async def _work(self, crew: _Crew) -> None:
+        for image_id in crew.image_ids:
+            if not self._is_wanted(crew.region):
                 return
             if not self._details.needs_call(image_id):
                 continue
             with trio.move_on_after(self._around.settings.prefetch_yield_s):
                 await self._errands.idle()
+            began_at = self._around.clock()
             try:
                 await self._details.fetch(image_id)
             except ServiceError:
                 if self._outage.suspected:
-                    all_workers.cancel()
+                    crew.nursery.cancel_scope.cancel()
+            crew.shortest_s = min(crew.shortest_s, self._around.clock() - began_at)
+            self._enlarge(crew, crew.shortest_s / CALL_COST_S)
 
     def _is_wanted(self, region: str) -> bool:
         idle_s = self._around.clock() - self._asked_at.get(region, float("-inf"))

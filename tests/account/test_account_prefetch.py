@@ -72,6 +72,20 @@ def test_single_looks_cost_single_calls() -> None:
     play_with(stage, scene)
 
 
+def test_a_service_nearby_is_asked_for_few_at_once() -> None:
+    """More would only take the processor from who changes the account meanwhile."""
+    stage = Stage(FakeService(region_of(200)))
+    stage.latency_s = 0.004
+
+    async def scene(account: Account) -> None:
+        account.prefetch_details("toronto")
+        await trio.sleep(10)
+        assert len(stage.service.asked) == 200
+        assert stage.most_at_once <= 2 + 1  # the writer's call counts as well
+
+    play_with(stage, scene)
+
+
 def test_two_misses_in_a_region_fetch_that_region_only() -> None:
     """The second miss within a second starts it, in listing order."""
     stage = Stage(FakeService(region_of(50) + region_of(50, "montreal", 50)))
@@ -82,7 +96,7 @@ def test_two_misses_in_a_region_fetch_that_region_only() -> None:
         await trio.sleep(1)
         first, *then = stage.service.asked
         assert first == "30"
-        assert set(then[:16]) <= {"40", *map(str, range(16))}
+        assert set(then[:16]) <= {"40", *map(str, range(18))}  # two begin, and sixteen go on
         assert len(then) == len(set(then)) == 49
 
     play_with(stage, scene)

@@ -70,6 +70,17 @@ def test_mv_within_a_region_is_one_rename(service, mount):
     assert {call.action for call in service.ledger.calls} == {"list", "details", "rename"}
 
 
+def test_the_replica_of_what_was_just_renamed_needs_no_renaming(service, mount):
+    """It begins with the name that its source has by now, whatever the last listing says."""
+    service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    run("mv", mounted / "toronto/a", mounted / "toronto/b")
+    run("cp", mounted / "toronto/b", mounted / "montreal/b")
+    run("sync", mounted / "montreal/b")
+    assert names(service, "montreal") == names(service, "toronto") == ["b"]
+    assert outcomes(service, "rename") == ["ok"]
+
+
 def test_rm_is_one_deletion(service, mount):
     """Only that image goes."""
     service.add_image("a", "toronto", CONTENT)
