@@ -49,6 +49,9 @@ def test_every_error_has_an_errno(kind: type[Exception]) -> None:
         (errors.NotSupported, errno.EOPNOTSUPP),
         (errors.NotPermitted, errno.EPERM),
         (errors.CacheFull, errno.ENOSPC),
+        (errors.AnswerLost, errno.ETIMEDOUT),
+        (errors.Busy, errno.EBUSY),
+        (errors.InvalidArgument, errno.EINVAL),
     ],
 )
 def test_the_contract_s_table_holds(kind: type[Exception], number: int) -> None:

@@ -355,39 +355,6 @@ def test_the_root_of_all_errors_has_a_row() -> None:
     assert verdict_of(errors.ImagefsError("?")) is not None
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        (errors.NotFound, errno.ENOENT),
-        (errors.NameTooLong, errno.ENAMETOOLONG),
-        (errors.NameNotUtf8, errno.EILSEQ),
-        (errors.CredentialsRefused, errno.EACCES),
-        (errors.RefusedPermission, errno.EPERM),
-        (errors.RefusedQuota, errno.EDQUOT),
-        (errors.Refused, errno.EREMOTEIO),
-        (errors.Overloaded, errno.EAGAIN),
-        (errors.Unreachable, errno.ETIMEDOUT),
-        (errors.AnswerLost, errno.ETIMEDOUT),
-        (errors.ImagePending, errno.EAGAIN),
-        (errors.ImageFailed, errno.EIO),
-        (errors.ContentWrong, errno.EIO),
-        (errors.ImageChanged, errno.ESTALE),
-        (errors.Exists, errno.EEXIST),
-        (errors.Busy, errno.EBUSY),
-        (errors.ReadOnly, errno.EROFS),
-        (errors.NotPermitted, errno.EPERM),
-        (errors.NotSupported, errno.EOPNOTSUPP),
-        (errors.InvalidArgument, errno.EINVAL),
-        (errors.CacheFull, errno.ENOSPC),
-    ],
-)
-def test_people_get_the_errno_that_the_readme_promises(kind: type[Exception], expected: int) -> None:
-    """The rows of its table of errors."""
-    verdict = verdict_of(kind("a reason"))
-    assert verdict is not None
-    assert verdict.errno == expected
-
-
 def test_no_error_is_one_that_programs_do_not_mind() -> None:
     """cat ignores EBADF of close(2) and dd EINTR; the kernel asks no more after ENOSYS."""
     verdicts = {kind: verdict_of(kind("a reason")) for kind in listed_errors()}
