@@ -7,6 +7,7 @@ A test that needs what this machine may lack carries a marker of :data:`IMPOSSIB
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
@@ -53,7 +54,13 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known; how long an example of hypothesis takes is the machine's matter."""
+    """Make the markers known; how long an example of hypothesis takes is the machine's matter.
+
+    A shell starts what it sends to the background with SIGINT ignored, and the programs that tests start would inherit
+    that: so here it is what it is on a terminal.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("patient", settings.default, deadline=None)
     settings.load_profile("patient")
     for marker, (reason, _) in IMPOSSIBLE.items():
