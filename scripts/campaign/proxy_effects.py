@@ -88,9 +88,12 @@ def _repeat(connection: Connection, rest: bytes, _: Strike) -> bytes:
 
 
 def _leftover(connection: Connection, rest: bytes, _: Strike) -> bytes:
-    """The answer, and after a moment bytes that nobody asked for."""
+    """The answer, and after a moment bytes that nobody asked for, unless they would be part of the next answer."""
+    exchange = connection.exchange
     connection.client.sendall(rest)
     connection.closing.wait(0.05)
+    if connection.exchange is not exchange:
+        return b""
     return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 

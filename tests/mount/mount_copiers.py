@@ -17,13 +17,14 @@ from typing import Final
 class Copier:
     """One way to copy or move a file.
 
-    ``by_range``: copy_file_range(2) arrives, so that nothing is transferred. ``moves``: the source goes. ``renames``:
-    the target may have another name than the source. ``replaces``: it removes what has the target's name already.
-    ``reads_disk``: it can have a source on another file system. ``hears_close``: it fails where close(2) does.
+    ``by_range``: copy_file_range(2) arrives, so that nothing is transferred; None: that depends on the version.
+    ``moves``: the source goes. ``renames``: the target may have another name than the source. ``replaces``: it removes
+    what has the target's name already. ``reads_disk``: it can have a source on another file system. ``hears_close``: it
+    fails where close(2) does.
     """
 
     command: tuple[str, ...]
-    by_range: bool = False
+    by_range: bool | None = False
     moves: bool = False
     renames: bool = True
     replaces: bool = False
@@ -122,7 +123,7 @@ COPIERS: Final = {
     ),
     "uutils-cp": Copier(("coreutils", "cp", "{source}", "{target}"), by_range=True, hears_close=False),
     "rclone-copyto": _rclone("copyto"),
-    "gio-copy": Copier(("gio", "copy", "{source}", "{target}")),
+    "gio-copy": Copier(("gio", "copy", "{source}", "{target}"), by_range=None),
     "node-copyFile": _node("fs.copyFileSync(...process.argv.slice(1))", by_range=True),
     "perl-copy": _perl("copy"),
     "python-copyfile": _python("import shutil, sys; shutil.copyfile(*sys.argv[1:])"),

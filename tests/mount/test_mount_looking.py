@@ -36,14 +36,14 @@ def type_of(file):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("toronto/named.iso", "application/x-cd-image"),
-        ("toronto/named.qcow2", "application/x-qemu-disk"),
-        ("montreal/plain qcow2", "application/x-qemu-disk"),
+        ("toronto/named.iso", {"application/x-cd-image", "application/vnd.efi.iso"}),
+        ("toronto/named.qcow2", {"application/x-qemu-disk"}),
+        ("montreal/plain qcow2", {"application/x-qemu-disk"}),
     ],
 )
 def test_a_file_manager_knows_the_type(service, looked_at, name, expected):
-    """By its name or its first bytes, without fetching the image."""
-    assert type_of(looked_at / name) == expected
+    """By its name or its first bytes, without fetching the image; releases differ in what they call it."""
+    assert type_of(looked_at / name) in expected
     assert service.ledger.bytes_retrieved() <= A_LOOK
 
 

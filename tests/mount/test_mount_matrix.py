@@ -124,7 +124,8 @@ def test_a_copy_is_one_replica(account: Account, title: str, copier: Copier):
     eventually(lambda: account.images(tag) == expected)
     assert account.outcomes("replicate") == ["ok"]
     assert account.outcomes("delete") == ["ok"] * copier.moves
-    assert account.service.ledger.bytes_retrieved() == (0 if copier.by_range else len(image[1]))
+    possible = {True: [0], False: [len(image[1])], None: [0, len(image[1])]}[copier.by_range]
+    assert account.service.ledger.bytes_retrieved() in possible
 
 
 @each(*(title for title, copier in COPIERS.items() if not copier.replaces))

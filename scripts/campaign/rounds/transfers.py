@@ -128,9 +128,16 @@ def place(rng: random.Random, subject: Subject) -> int:
 
 
 def strike_content(scene: Scene, rng: random.Random, subject: Subject, kinds: Sequence[str]) -> None:
-    """Plan one fault for the next transfer of *subject*: of the service, or of *kinds* of the network."""
+    """Plan one fault for the next transfer of *subject*: of the service, or of *kinds* of the network.
+
+    The bytes of one whose details may come without a checksum are not altered: nobody could tell.
+    """
+    services: Sequence[str] = (*CONTENT, *PLACED, *PLAIN)
+    if not {"fields", "fields_missing"}.isdisjoint(subject.kinds):
+        services = [kind for kind in services if kind not in ROTTEN]
+        kinds = [kind for kind in kinds if kind not in proxy_effects.ROTTEN]
     if rng.random() < 0.5:
-        kind = rng.choice((*CONTENT, *PLACED, *PLAIN))
+        kind = rng.choice(services)
         if kind in CONTENT:
             fault = CONTENT[kind](rng, subject, scene)
         elif kind in PLACED:
