@@ -7,7 +7,6 @@ arguments; 130 interrupted.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import click
 
+import command_line
 from benchmarks import experiments, machine, server
 from benchmarks.cpu_time import Profile
 from benchmarks.experiment import QUICK, Bench, Experiment, Scale
@@ -138,22 +138,5 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    """Run the command; every failure is one line on standard error."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # so that everything is cleaned up, as on Ctrl-C
-    try:
-        return int(bench.main(prog_name="scripts/bench", standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except BenchError as error:
-        _say(str(error))
-        return 1
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted")
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(bench, "scripts/bench"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import click
 
+import command_line
 from campaign import deck, report, scene
 from campaign.deck import Dealt, Round
 from campaign.progress import Progress
@@ -195,22 +195,8 @@ def _require() -> None:
         )
 
 
-def main() -> int:
-    """Run the command; every failure of its own is one line on standard error."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # so that everything is cleared away, as on Ctrl-C
-    try:
-        return int(chaos.main(prog_name="scripts/chaos", standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
 if __name__ == "__main__":
-    status = main()
+    status = command_line.run(chaos, "scripts/chaos")
     sys.stdout.flush()
     # Threads that the kernel holds must not keep a campaign from ending that has told its breaks.
     os._exit(status)

@@ -5,14 +5,13 @@ Exit status: 0 all promises were kept; 1 one broke, or it could not be tried; 2 
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
 import click
 
-from benchmarks.machine import BenchError
+import command_line
 from crashes import flips, kills, losses
 from crashes.flips import Flips
 from crashes.kills import Kills
@@ -21,6 +20,7 @@ from crashes.progress import table
 from crashes.strace_log import NotUnderstood
 
 MOST_SHOWN = 20
+FAILURES = (RecordingFailed, NotUnderstood, subprocess.SubprocessError, OSError)
 
 _seed = click.option("--seed", type=int, default=1, show_default=True, help="What the chances come from.")
 
@@ -71,22 +71,5 @@ def _told(found: Losses | Flips | Kills, run: Callable[[], None]) -> int:
     return 1 if found.broken else 0
 
 
-def main() -> int:
-    """Run the command; every failure is one line on standard error."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # so that everything is cleaned up, as on Ctrl-C
-    try:
-        return int(crash.main(prog_name="scripts/crash", standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (BenchError, RecordingFailed, NotUnderstood, subprocess.SubprocessError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(crash, "scripts/crash", FAILURES))

@@ -8,20 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks import mounts, server
 from crashes import left_over
-from crashes.images import Image, load, make_account
+from crashes.images import Image
 from crashes.judge import judge
-from crashes.losses import MEMORY, SCRIPTS, RecordingFailed
+from crashes.losses import RecordingFailed
 from crashes.progress import Progress
+from crashes.stage import SCRIPTS, Stage, stage
 from imagefs.errors import CacheUnusable
 from imagefs.store.blocks import block_count
 from imagefs.store.directory import CacheDirectory
@@ -62,29 +60,24 @@ class Flips:
 def campaign(found: Flips, count: int, seed: int, mount_every: int) -> None:
     """Flip *count* bits, each in a cache of its own; every *mount_every*th is mounted as well, 0 for none."""
     progress = Progress("flips", count)
-    with tempfile.TemporaryDirectory(prefix="imagefs-flips-", dir=MEMORY) as folder, ExitStack() as running:
-        scratch = Path(folder)
-        files = make_account(scratch / "service")
-        service = running.enter_context(server.serving(scratch / "service", files)) if mount_every else None
-        images = load(list(files.items()))
-        _leave_cache(scratch / "left", files)
+    with stage(mount_every) as on:
+        left, cache_dir = on.scratch / "left", on.scratch / "cache"
+        _leave_cache(left, on)
         while found.count < count:
             found.count += 1
-            cache_dir = scratch / "cache"
-            shutil.copytree(scratch / "left", cache_dir)
+            shutil.copytree(left, cache_dir)
             where = _flip(found, cache_dir, random.Random(f"{seed} {found.count}"))
-            if service is not None and found.count % mount_every == 0:
-                _mount(found, where, service, scratch, cache_dir, images)
+            if on.is_mounted(found.count):
+                _mount(found, where, on, cache_dir)
             else:
-                _look(found, where, cache_dir, images)
+                _look(found, where, cache_dir, on.images)
             shutil.rmtree(cache_dir)
             progress.show(found.count)
     progress.end()
 
 
-def _leave_cache(cache_dir: Path, files: dict[str, Path]) -> None:
-    words = [word for name, file in files.items() for word in (name, str(file))]
-    command = (sys.executable, "-m", left_over.__name__, str(cache_dir), *words)
+def _leave_cache(cache_dir: Path, on: Stage) -> None:
+    command = (sys.executable, "-m", left_over.__name__, str(cache_dir), *on.words())
     done = subprocess.run(command, capture_output=True, text=True, timeout=FILL_S, check=False, cwd=SCRIPTS)
     if done.returncode != -signal.SIGKILL:
         raise RecordingFailed(f"The process that fills the cache failed: {done.stderr[-2000:]}")
@@ -156,16 +149,12 @@ def _compare_journal(found: Flips, where: str, intents: dict[int, object], *, is
         found.broken.append(f"{where}: the journal has lost {sorted(lost)} without a word")
 
 
-def _mount(
-    found: Flips, where: str, service: server.Server, scratch: Path, cache_dir: Path, images: Sequence[Image]
-) -> None:
+def _mount(found: Flips, where: str, on: Stage, cache_dir: Path) -> None:
     """Mount the cache and read every image."""
     found.mounted += 1
     try:
-        with mounts.imagefs(service, scratch, cache_dir) as mount:
-            for image in images:
-                if (mount.images / image.name).read_bytes() != image.content:
-                    found.broken.append(f"{where}: wrong bytes of {image.name} through a mount")
+        wrong = on.wrong_through_mount(cache_dir)
+        found.broken += [f"{where}: mounted: wrong bytes of {name}" for name in wrong]
     except Exception as error:  # as above
         if "newer version" in str(error):
             found.refused += 1

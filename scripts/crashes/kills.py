@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from crashes.losses import MEMORY
 from crashes.mortal_mount import END_S, MOUNT_S, PROGRAM_S, STEP_S, MortalMount, Stuck, kill_all, wait_until
 from crashes.progress import Progress
 from crashes.scenes import IMAGES, SCENES, Scene
+from crashes.stage import MEMORY
 from imagefs.emulator import Emulator
 from imagefs.fuse.mounts import mount_at
 

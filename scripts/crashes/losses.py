@@ -8,28 +8,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks import mounts, server
 from crashes import recorded, strace_log
 from crashes.disk import Recording
-from crashes.images import Image, load, make_account
+from crashes.images import Image
 from crashes.judge import judge
 from crashes.progress import Progress
+from crashes.stage import SCRIPTS, Stage, stage
 from crashes.strace_log import Marked
 from imagefs.store.directory import CacheDirectory
 from imagefs.store.journal import JournalTable
 
 LOSSES_A_RECORDING: Final = 200
-MEMORY: Final = Path("/dev/shm")
-"""Where the disks are made up: their content is thrown away at once."""
-
-SCRIPTS: Final = Path(__file__).parents[1]
-"""From where Python finds this package."""
-
 RECORDING_S: Final = 300.0
 
 
@@ -64,40 +57,36 @@ class Losses:
 def campaign(found: Losses, count: int, seed: int, mount_every: int) -> None:
     """Lose power *count* times; every *mount_every*th result is mounted as well, 0 for none."""
     progress = Progress("power losses", count)
-    with tempfile.TemporaryDirectory(prefix="imagefs-crash-", dir=MEMORY) as folder, ExitStack() as running:
-        scratch = Path(folder)
-        files = make_account(scratch / "service")
-        service = running.enter_context(server.serving(scratch / "service", files)) if mount_every else None
-        images = load(list(files.items()))
+    with stage(mount_every) as on:
         while found.count < count:
             progress.show(found.count, "recording")
-            recording = record(scratch, files, f"{seed} {found.recordings}")
+            recording = record(on, f"{seed} {found.recordings}")
             found.recordings += 1
             found.calls += len(recording.calls)
             for _ in range(min(LOSSES_A_RECORDING, count - found.count)):
                 found.count += 1
                 chance = random.Random(f"{seed} {found.count}")
                 moment = chance.randrange(recording.last_line + 1)
-                recording.lose_power(moment, chance, scratch / "disk")
-                cache_dir = scratch / "disk" / "user" / "cache"
-                _look(found, recording, moment, cache_dir, images)
-                if service is not None and found.count % mount_every == 0:
-                    _mount(found, service, scratch, cache_dir, images)
-                shutil.rmtree(scratch / "disk")
+                disk = on.scratch / "disk"
+                recording.lose_power(moment, chance, disk)
+                cache_dir = disk / "user" / "cache"
+                _look(found, recording, moment, cache_dir, on.images)
+                if on.is_mounted(found.count):
+                    _mount(found, on, cache_dir)
+                shutil.rmtree(disk)
                 progress.show(found.count)
     progress.end()
 
 
-def record(scratch: Path, files: dict[str, Path], seed: str) -> Recording:
+def record(on: Stage, seed: str) -> Recording:
     """Run the recorded process once. Raises RecordingFailed or NotUnderstood."""
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="recorded-") as folder:
+    with tempfile.TemporaryDirectory(dir=on.scratch, prefix="recorded-") as folder:
         root = Path(folder) / "disk"
         root.mkdir()
         log = Path(folder) / "log"
-        words = [word for name, file in files.items() for word in (name, str(file))]
         command = (
             *("strace", *strace_log.OPTIONS, "-o", str(log)),
-            *(sys.executable, "-m", recorded.__name__, str(root / "user" / "cache"), seed, *words),
+            *(sys.executable, "-m", recorded.__name__, str(root / "user" / "cache"), seed, *on.words()),
         )
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=RECORDING_S, check=False, cwd=SCRIPTS
@@ -142,15 +131,11 @@ def _journal_steps(recording: Recording, moment: int) -> tuple[int, int]:
     return begun, done
 
 
-def _mount(
-    found: Losses, service: server.Server, scratch: Path, cache_dir: Path, images: Sequence[Image]
-) -> None:
+def _mount(found: Losses, on: Stage, cache_dir: Path) -> None:
     """Mount what is left and read every image."""
+    where = f"loss {found.count}, mounted"
     found.mounted += 1
     try:
-        with mounts.imagefs(service, scratch, cache_dir) as mount:
-            for image in images:
-                if (mount.images / image.name).read_bytes() != image.content:
-                    found.broken.append(f"loss {found.count}: wrong bytes of {image.name} through a mount")
+        found.broken += [f"{where}: wrong bytes of {name}" for name in on.wrong_through_mount(cache_dir)]
     except Exception as error:  # as above
-        found.broken.append(f"loss {found.count}: mounted: {type(error).__name__}: {error}")
+        found.broken.append(f"{where}: {type(error).__name__}: {error}")
