@@ -39,6 +39,15 @@ def cut_service(*rows: object, fates: tuple[object, ...] = (), **options: object
     return service
 
 
+class StrictService(ChangingService):
+    """Refuses a rename to the name that the image has."""
+
+    def _rename(self, image_id: str, name: str) -> None:
+        if self.row(image_id).name == name:
+            raise Refused("the name has not changed")
+        super()._rename(image_id, name)
+
+
 def shown(account: Account) -> list[str]:
     """The ids of what is shown."""
     assert account.snapshot is not None
@@ -237,14 +246,8 @@ def test_a_replica_whose_details_never_make_sense_does_not_hide_its_source_for_e
 def test_a_name_that_is_refused_because_it_is_there_already_is_no_failure() -> None:
     """The first rename's answer was lost, the listing is old, and the service refuses to do it again."""
 
-    class Strict(ChangingService):
-        def _rename(self, image_id: str, name: str) -> None:
-            if self.row(image_id).name == name:
-                raise Refused("the name has not changed")
-            super()._rename(image_id, name)
-
     async def scene() -> None:
-        service = Strict([image("1", "a")], fates=deque([None, LOST]), saving_s=0.0, lag_s=4)
+        service = StrictService([image("1", "a")], fates=deque([None, LOST]), saving_s=0.0, lag_s=4)
         async with Stage(service).account() as account:
             await account.refresh()
             await account.replicate("1", "montreal", "b")
@@ -258,14 +261,8 @@ def test_a_name_that_is_refused_because_it_is_there_already_is_no_failure() -> N
 def test_a_rename_refused_when_it_is_repeated_is_a_success_where_it_was_done() -> None:
     """Neither listing nor details show it at first."""
 
-    class Strict(ChangingService):
-        def _rename(self, image_id: str, name: str) -> None:
-            if self.row(image_id).name == name:
-                raise Refused("the name has not changed")
-            super()._rename(image_id, name)
-
     async def scene() -> None:
-        service = Strict([image("1", "a")], fates=deque([LOST]), lag_s=2)
+        service = StrictService([image("1", "a")], fates=deque([LOST]), lag_s=2)
         async with Stage(service).account() as account:
             await account.refresh()
             await trio.sleep(3)
