@@ -107,7 +107,7 @@ def test_a_stalled_transfer_sends_no_more_and_stays_open(client: Any, service: A
         f"{service.api_url}image/retrieve/",
         data=client.form("retrieve", {"image_id": image_id}),
         stream=True,
-        timeout=0.05,
+        timeout=2,
     )
     assert answer.raw.read(7) == CONTENT[:7]
     with pytest.raises(urllib3.exceptions.ReadTimeoutError):
@@ -131,7 +131,7 @@ def test_only_a_lost_answer_had_its_action_carried_out(
     service.faults.add(Fault(kind, "replicate"))
     form = client.form("replicate", {"image_id": image_id, "region": "montreal"})
     with pytest.raises((requests.ConnectionError, requests.ReadTimeout)):
-        client.session.post(f"{service.api_url}image/replicate/", data=form, timeout=0.2)
+        client.session.post(f"{service.api_url}image/replicate/", data=form, timeout=2)
     assert len(service.images()) == (2 if kind == "answer_lost" else 1)
 
 
