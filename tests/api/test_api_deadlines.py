@@ -74,7 +74,7 @@ def test_a_slow_answer_ends_the_opening_of_content(hasty):
 
 def test_a_silent_connection_leaves_time_for_another(peer):
     """One attempt takes only a part of the deadline."""
-    limits = Limits(attempt_s=0.05, backoff_first_s=0.001)
+    limits = Limits(attempt_s=0.5, backoff_first_s=0.001)
     client = ServiceClient(CREDENTIALS, peer.url, limits=limits)
     peer.script(silent, answers(LISTED))
     assert client.list_images().images == ()

@@ -12,7 +12,7 @@ from imagefs.emulator import Emulator, Fault, Switches
 from imagefs.emulator.faults import NATURAL_ACTION
 
 SIZE = 300_000
-LIMITS = Limits(attempt_s=0.1, stall_s=0.1, rate_window_s=0.2, least_rate=100_000)
+LIMITS = Limits(attempt_s=0.4, stall_s=0.2, rate_window_s=0.2, least_rate=100_000)
 
 
 @pytest.fixture
