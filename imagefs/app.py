@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -65,6 +65,7 @@ class MountConfig:
     no_delete: bool = False
     allow_other: bool = False
     publish: PublishSettings | None = None
+    account_settings: AccountSettings = field(default_factory=AccountSettings)
 
     @property
     def account_name(self) -> str:
@@ -80,7 +81,7 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
     client = ServiceClient(config.credentials, config.api_url)
     is_first_mount = not config.cache_dir.exists()
     cache = _open_cache(config)
-    settings = AccountSettings(read_only=config.read_only, no_delete=config.no_delete)
+    settings = replace(config.account_settings, read_only=config.read_only, no_delete=config.no_delete)
     account = Account(
         client, StoredAccount(cache.index, cache.journal, config.account_name), settings=settings
     )
@@ -89,7 +90,7 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
             async with trio.open_nursery() as nursery:
                 await account.open()
                 await nursery.start(account.serve)
-                await _first_listing(account)
+                await _first_listing(account, settings.listing_patience_s)
                 await _serve_tree(config, account, client, cache, errors, ready)
                 nursery.cancel_scope.cancel()
     finally:
@@ -120,11 +121,10 @@ def _close_cache(cache: CacheDirectory) -> None:
         logger.warning("The cache could not be closed cleanly: %s", error)
 
 
-async def _first_listing(account: Account) -> None:
+async def _first_listing(account: Account, patience_s: float) -> None:
     """Make sure that there is a listing to show: a new one, or the last where the service does not answer."""
-    patience_s = math.inf if account.snapshot is None else AccountSettings().listing_patience_s
     try:
-        with trio.move_on_after(patience_s) as waiting:
+        with trio.move_on_after(math.inf if account.snapshot is None else patience_s) as waiting:
             await account.refresh()
     except (CredentialsRefused, TlsFailure, Refused):
         raise

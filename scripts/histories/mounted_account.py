@@ -10,24 +10,22 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
 from hypothesis.stateful import RuleBasedStateMachine
-from mount_model import REGIONS, Held, Model, Outcome, content_of, held
-from mount_point import Mounted
-from mount_programs import attempt, environment_of, eventually, run
 
+from histories.daemon import Daemon
+from histories.model import REGIONS, Held, Model, Outcome, content_of, held
+from histories.programs import ENVIRONMENT, PATIENCE_S, attempt, eventually, run
 from imagefs.emulator import Emulator, Fault, Switches
 
-SAVING_S: Final = 0.2
-REST_S: Final = 120.0
-"""Longer than it ever takes until the last thing that is under way has ended."""
-
+SAVING_S: Final = 0.05
 LONG_S: Final = 600.0
 MOST_IMAGES: Final = 12
+IN_MEMORY: Final = Path("/dev/shm")
+"""Where the service and the cache lie: their disk would be waited for most of the time."""
 
 
 class Source(BaseHTTPRequestHandler):
@@ -58,9 +56,8 @@ class MountedAccount(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps = 0
         with ExitStack() as stack:
-            folder = Path(tempfile.mkdtemp(prefix="imagefs-test-"))
+            folder = Path(tempfile.mkdtemp(prefix="imagefs-test-", dir=IN_MEMORY))
             stack.callback(shutil.rmtree, folder)
             self.service = stack.enter_context(
                 Emulator(folder / "service", switches=Switches(saving_s=SAVING_S))
@@ -72,35 +69,17 @@ class MountedAccount(RuleBasedStateMachine):
             for number, region in enumerate(REGIONS):
                 self.service.add_image("a", region, content_of(number))
             self.model = Model({image.image_id: held(image) for image in self.service.images()})
-            self.mounted = Mounted(
-                folder / "a",
-                api_url=self.service.api_url,
-                credentials=self.service.credentials_file,
-                cache_dir=folder / "cache",
-            )
-            self.mounted.may_log(" WARNING ")
-            stack.callback(self._clean_up)
+            self.mounted = Daemon(folder, self.service)
+            stack.callback(self.mounted.clear_away)
             self.mounted.mount()
             self.left = stack.pop_all()
         self.troubled = False
 
-    def _clean_up(self) -> None:
-        try:
-            self._umount()
-        finally:
-            problems = self.mounted.clean_up()
-        assert not problems, problems
-
     def remount(self) -> None:
-        """Unmount and mount again, however long a slow disk takes for that."""
-        self._umount()
+        """Unmount and mount again."""
+        self.mounted.umount()
         self.mounted.mount()
         self.is_new()
-
-    def _umount(self) -> None:
-        done = self.mounted.imagefs("umount", self.mounted.path)
-        assert done.returncode == 0, done
-        assert self.mounted.ended(REST_S), self.mounted.log[-2000:]
 
     def attempt(
         self, command: Sequence[str | Path], fault: Fault | None
@@ -145,14 +124,10 @@ class MountedAccount(RuleBasedStateMachine):
         if stop is not None:
             self.service.faults.add(Fault(stop, action=action, value=LONG_S))
         words = list(map(str, command))
-        with subprocess.Popen(
-            words, stderr=subprocess.DEVNULL, env=environment_of(self.mounted.person)
-        ) as program:
-            eventually(
-                lambda: self.service.ledger.count(action) > asked or program.poll() is not None, REST_S
-            )
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as program:
+            eventually(lambda: self.service.ledger.count(action) > asked or program.poll() is not None)
             self.mounted.kill()
-            program.wait(REST_S)
+            program.wait(PATIENCE_S)
         carried_out = stop == "delayed" and action != "list" and self.service.faults.struck.total() > struck
         self.service.faults.clear()
         self.mount_again()
@@ -163,7 +138,7 @@ class MountedAccount(RuleBasedStateMachine):
 
     def mount_again(self) -> None:
         """Mount once the service is done with all that was asked of it."""
-        eventually(lambda: all(call.outcome != "in progress" for call in self.service.ledger.calls), REST_S)
+        eventually(lambda: all(call.outcome != "in progress" for call in self.service.ledger.calls))
         self.mounted.mount()
         self.is_new()
 
@@ -179,29 +154,47 @@ class MountedAccount(RuleBasedStateMachine):
 
         def is_at_rest() -> bool:
             nonlocal images
+            if self.mounted.has_work:
+                return False
             images = self.service.images()
             return any(outcome.is_met_by(images) for outcome in allowed)
 
         try:
-            eventually(is_at_rest, REST_S)
+            eventually(is_at_rest)
         except AssertionError:
-            raise AssertionError(f"{images} is none of {allowed}") from None
+            raise AssertionError(
+                f"{images} is none of {allowed}, or the mount does not come to rest"
+            ) from None
         made = [
             *self.model.fresh,
             *(image.image_id for image in images if image.image_id not in self.model.images),
         ]
         self.model.adopt(images)
         for image_id in made:
-            if image_id in self.model.shown():
-                eventually(partial(self._is_finished, image_id), REST_S)
+            if image_id in self.model.images:
+                self._await_end_of(image_id)
         if not self.model.stale:
             self.await_tree()
 
-    def _is_finished(self, image_id: str) -> bool:
-        """Whether the mount has come to an end with an image: ``sync`` waits for that, in vain for a failed one."""
-        done = attempt("sync", self.path(image_id), timeout_s=REST_S)
-        failed = self.model.shown()[image_id].failed
-        return b"Input/output error" in done.stderr if failed else done.returncode == 0
+    def _await_end_of(self, image_id: str) -> None:
+        """Wait until the mount is done with an image: ``sync`` does, and fails for a failed one."""
+        failed = self.model.images[image_id].failed
+        path = self.path(image_id)
+        said = b""
+
+        def has_ended() -> bool:
+            nonlocal said
+            done = attempt("sync", path)
+            said = done.stderr
+            return b"Input/output error" in said if failed else done.returncode == 0
+
+        try:
+            eventually(has_ended)
+        except AssertionError:
+            shown = run("ls", "-R", self.mounted.path).decode()
+            raise AssertionError(
+                f"no end with {path}: {said!r}; the service has {self.service.images()}, the mount {shown}"
+            ) from None
 
     def await_tree(self) -> None:
         """Wait until the mount shows what it should."""
@@ -213,7 +206,7 @@ class MountedAccount(RuleBasedStateMachine):
             return listed == expected
 
         try:
-            eventually(is_shown, REST_S)
+            eventually(is_shown)
         except AssertionError:
             raise AssertionError(f"the mount lists {listed}, not {expected}") from None
 
