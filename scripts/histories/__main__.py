@@ -5,15 +5,18 @@ Exit status: 0 every history ended as the model says; 1 one broke; 2 wrong argum
 
 from __future__ import annotations
 
+import math
 import multiprocessing
-import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
 
 import click
 
+import command_line
 from campaign.progress import Progress
 from crashes.progress import table
 from histories.history import Past, live
@@ -37,16 +40,23 @@ STEPS_A_HISTORY = 200
 def model(steps: int, each: int, seed: int, processes: int, minutes: float | None) -> int:
     """Take random steps on mounts of an account, and hold each against a plain model of the account."""
     began_s = time.monotonic()
-    ends_s = began_s + minutes * 60 if minutes is not None else float("inf")
+    ends_s = began_s + minutes * 60 if minutes is not None else math.inf
     pasts: list[Past] = []
+    try:
+        _live_all(pasts, iter(range(seed, seed - (-steps // each))), each, processes, ends_s)
+    finally:
+        print(_report(pasts, time.monotonic() - began_s))
+    return 1 if _broken(pasts) else 0
+
+
+def _live_all(pasts: list[Past], seeds: Iterator[int], each: int, processes: int, ends_s: float) -> None:
+    """Live the histories of *seeds*, and put what came of them into *pasts*; none begins after *ends_s*."""
     progress = Progress()
-    seeds = iter(range(seed, seed - (-steps // each)))
     under_way: set[Future[Past]] = set()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         while True:
-            while len(under_way) < processes and time.monotonic() < ends_s and (number := next(seeds, None)):
-                under_way.add(pool.submit(live, number, each))
+            due = processes - len(under_way) if time.monotonic() < ends_s else 0
+            under_way |= {pool.submit(live, number, each) for number in islice(seeds, due)}
             if not under_way:
                 break
             over, under_way = wait(under_way, return_when=FIRST_COMPLETED)
@@ -55,11 +65,12 @@ def model(steps: int, each: int, seed: int, processes: int, minutes: float | Non
                 if past.broken is not None:
                     progress.say(f"\n--- history {past.seed} broke:\n{past.broken}")
             taken = sum(past.steps.total() for past in pasts)
-            broken = sum(past.broken is not None for past in pasts)
-            progress.show(f"{taken} steps in {len(pasts)} histories, {broken} broken")
+            progress.show(f"{taken} steps in {len(pasts)} histories, {len(_broken(pasts))} broken")
     progress.say("")
-    print(_report(pasts, time.monotonic() - began_s))
-    return 1 if any(past.broken is not None for past in pasts) else 0
+
+
+def _broken(pasts: list[Past]) -> list[int]:
+    return [past.seed for past in pasts if past.broken is not None]
 
 
 def _report(pasts: list[Past], took_s: float) -> str:
@@ -68,7 +79,7 @@ def _report(pasts: list[Past], took_s: float) -> str:
         steps.update(past.steps)
         seconds.update(past.seconds)
         struck.update(past.struck)
-    broken = [past.seed for past in pasts if past.broken is not None]
+    broken = _broken(pasts)
     rows: dict[str, object] = {
         "steps": f"{steps.total()} in {len(pasts)} histories and {took_s / 60:.1f} minutes"
     }
@@ -80,19 +91,5 @@ def _report(pasts: list[Past], took_s: float) -> str:
     return table(rows)
 
 
-def main() -> int:
-    """Run the command; every failure is one line on standard error."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # so that everything is cleaned up, as on Ctrl-C
-    try:
-        return int(model.main(prog_name="scripts/model", standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(model, "scripts/model", ()))

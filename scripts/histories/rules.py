@@ -101,6 +101,14 @@ class Histories(MountedAccount):
                 self.mounted.umount()
                 assert not self.mounted.problems, self.mounted.problems
 
+    def choose_at_rest(self, which: int) -> tuple[str, Held]:
+        """One of the images, when nothing is under way and the mount knows all of them; there always is one."""
+        self.settle()
+        if not self.model.images:
+            self.choose(which)  # which adds one
+            self.settle()
+        return self.choose(which)
+
     # What people do
 
     @step()
@@ -203,8 +211,7 @@ class Histories(MountedAccount):
         self, which: int, further: int, name: str, number: int, moment: tuple[str, str], stop: str | None
     ) -> None:
         """SIGKILL while a program changes the account: all of it is done in the end, or nothing is."""
-        self.settle()
-        image_id, one = self.choose(which)
+        image_id, one = self.choose_at_rest(which)
         path, elsewhere = self.path(image_id), self.other(one.region, further)
         new = replace(one, region=elsewhere, name=name)
         commands: dict[str, tuple[list[str | Path], Outcome]] = {
@@ -235,8 +242,7 @@ class Histories(MountedAccount):
     @step(which=WHICH, further=st.integers(1, 2), name=NAMES, moved=st.booleans())
     def a_replica_fails(self, which: int, further: int, name: str, moved: bool) -> None:
         """The service gives a replica up: its source stays, moved or not."""
-        self.settle()
-        image_id, one = self.choose(which)
+        image_id, one = self.choose_at_rest(which)
         new = replace(one, region=self.other(one.region, further), name=name)
         if one.failed or self.model.has_name(new.region, name):
             return
