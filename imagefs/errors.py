@@ -23,6 +23,7 @@
     │   ├── ImageChanged             it changed or vanished under a reader
     │   │   └── Outdated             its name leads to another file by now; the kernel looks it up again
     │   ├── TransferBroken           cut short, too long, wrong range, encoded, ...
+    │   │   └── RangeRefused         416, or less than the range that was asked for
     │   ├── TransferStalled          no progress within the deadline
     │   └── ContentWrong             size or MD5 differ, twice
     ├── TreeError                    a path or operation the tree does not allow
@@ -139,6 +140,10 @@ class Outdated(ImageChanged):
 
 class TransferBroken(ContentError):
     """A transfer ended early, was too long, encoded, or answered another range than asked."""
+
+
+class RangeRefused(TransferBroken):
+    """The service does not send the range that was asked for, and may yet send everything."""
 
 
 class TransferStalled(ContentError):

@@ -15,7 +15,7 @@ from imagefs.api.failures import TRANSPORT_ERRORS
 from imagefs.api.limits import KIB
 from imagefs.api.transport import Exchange
 from imagefs.api.verdicts import Verdicts
-from imagefs.errors import TransferBroken
+from imagefs.errors import RangeRefused, TransferBroken
 
 REFUSAL_BYTES: Final = 64 * KIB
 """A refusal is expected to be no longer: that much of a suspicious answer is read to find out."""
@@ -24,6 +24,7 @@ LAST_WAIT_S: Final = 2.0
 """How long to wait for bytes that cannot be content any more."""
 
 _DIGITS: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+_PART: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,12 @@ class ContentHead:
 def judge_head(exchange: Exchange, wanted: Wanted, verdicts: Verdicts) -> ContentHead:
     """What the head of *exchange* promises.
 
-    Raises `TransferBroken` where it cannot be that of the content, or the error of a refusal or an overload.
+    Raises `TransferBroken` where it cannot be that of the content, `RangeRefused` where only its range keeps it from
+    that, or the error of a refusal or an overload.
     """
     if exchange.status == 416:
-        raise TransferBroken(f"{wanted.subject}: the range from {wanted.start} to {wanted.stop} is refused")
+        kind = RangeRefused if wanted.ranged else TransferBroken
+        raise kind(f"{wanted.subject}: the range from {wanted.start} to {wanted.stop} is refused")
     if exchange.status not in (200, 206):
         body = _excerpt(exchange, wanted)
         error = verdicts.of_status(wanted.subject, exchange.status, exchange.headers, body)
@@ -117,7 +120,14 @@ def _judge_range(exchange: Exchange, wanted: Wanted, verdicts: Verdicts) -> None
     asked = f"bytes {wanted.start}-{wanted.stop - 1}/"
     if value not in (f"{asked}{wanted.size_bytes}", f"{asked}*"):
         shown = verdicts.redact(value) or "an unknown range"
-        raise TransferBroken(f"{wanted.subject}: {shown} is sent in place of {asked}{wanted.size_bytes}")
+        kind = RangeRefused if _is_first_part(value, wanted) else TransferBroken
+        raise kind(f"{wanted.subject}: {shown} is sent in place of {asked}{wanted.size_bytes}")
+
+
+def _is_first_part(content_range: str, wanted: Wanted) -> bool:
+    """Whether less is sent than was asked for, as RFC 9110, 15.3.7, allows."""
+    part = _PART.fullmatch(content_range)
+    return part is not None and int(part[1]) == wanted.start <= int(part[2]) < wanted.stop - 1
 
 
 def _announced_bytes(exchange: Exchange, wanted: Wanted) -> int | None:

@@ -19,7 +19,14 @@ from imagefs.content.planning import ENDING_BYTES, Need, Planner
 from imagefs.content.retries import Retries
 from imagefs.content.service import Service
 from imagefs.content.transfer import Transfer
-from imagefs.errors import ContentWrong, ImageChanged, ImagefsError, RefusedUnknownImage, TransferBroken
+from imagefs.errors import (
+    ContentWrong,
+    ImageChanged,
+    ImagefsError,
+    RangeRefused,
+    RefusedUnknownImage,
+    TransferBroken,
+)
 from imagefs.store.blocks import BLOCK_BYTES
 
 logger = logging.getLogger(__name__)
@@ -109,6 +116,7 @@ class Fetcher:
             events=self,
             post=self._post,
             paused_s=self._service.settings.paused_s,
+            whole_if_refused=self._service.link.whole_if_refused,
         )
         transfer.asked_at = self._service.clock()
         self._map.replace(first, end, ABSENT, COMING)
@@ -164,7 +172,7 @@ class Fetcher:
         """The answer has begun; without Range it is the whole content, whatever was asked for."""
         transfer.opened_at = self._service.clock()
         self._service.link.note_latency(transfer.opened_at - transfer.asked_at)
-        self._service.link.ranged = ranged
+        self._service.link.note_ranged(ranged)
         if not ranged:
             asked_first = transfer.first
             self._release(transfer)
@@ -213,6 +221,8 @@ class Fetcher:
         if isinstance(error, RefusedUnknownImage):
             self.remove_source(image_id)
             return
+        if isinstance(error, RangeRefused):
+            self._service.link.doubted = True
         pause_s = self._retries.pause_after(error)
         if pause_s is not None:
             logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)

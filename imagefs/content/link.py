@@ -23,13 +23,24 @@ MAX_SPARE_BYTES: Final = 2 * MIB
 class Link:
     """Whether the service honours Range, and what one connection carries.
 
-    ``ranged`` is None until an answer showed it, and follows the latest answer.
+    ``ranged`` is None until an answer showed it, and follows the latest answer. ``doubted``: a range was refused since.
     """
 
     def __init__(self) -> None:
         self.ranged: bool | None = None
+        self.doubted = False
         self._rate_bytes_per_s: float | None = None
         self._latency_s: float | None = None
+
+    def note_ranged(self, ranged: bool) -> None:
+        """Take account of an answer that honoured the range that was asked for, or sent everything."""
+        self.ranged = ranged
+        self.doubted = False
+
+    @property
+    def whole_if_refused(self) -> bool:
+        """Whether to ask for everything where a range is refused: where some were honoured, it is tried again first."""
+        return self.doubted or not self.ranged
 
     def note_rate(self, size_bytes: int, elapsed_s: float) -> None:
         """Take account of *size_bytes* that one connection brought in *elapsed_s* without being held back."""

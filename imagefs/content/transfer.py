@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from imagefs.errors import RangeRefused
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 
 CHUNK_BYTES: Final = 1 << 20
@@ -58,8 +59,9 @@ Sink = Callable[[int, memoryview, Sequence[bytes]], None]
 class Transfer:
     """Blocks ``[first, end)`` of one image, asked for in one request.
 
-    A server that does not honour Range answers with the whole content; ``first`` and ``end`` then become that of
-    the whole, and ``limit`` says how far the stream may run for now. While it ``claims`` them, nobody else fetches
+    A server that does not honour Range answers with the whole content, or refuses and is asked for that where
+    *whole_if_refused*; ``first`` and ``end`` then become that of the whole, and ``limit`` says how far the stream may
+    run for now. While it ``claims`` them, nobody else fetches
     its blocks from ``mark``, where it has come to, to ``end``.
     """
 
@@ -75,6 +77,7 @@ class Transfer:
         events: Events,
         post: Callable[..., None],
         paused_s: float,
+        whole_if_refused: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.image_id = image_id
@@ -96,6 +99,7 @@ class Transfer:
         self._events = events
         self._post = post
         self._paused_s = paused_s
+        self._whole_if_refused = whole_if_refused
         self._changed = threading.Condition()
         self._limit = end
         self._stopped = False
@@ -164,10 +168,7 @@ class Transfer:
     def _stream(self) -> None:
         if self.stopped:
             return
-        first, end = self._asked
-        body = self._retriever.retrieve(
-            self.image_id, self._size_bytes, first * BLOCK_BYTES, min(end * BLOCK_BYTES, self._size_bytes)
-        )
+        body = self._open()
         try:
             with self._changed:
                 self._body = body
@@ -180,6 +181,16 @@ class Transfer:
             with self._changed:
                 self._body = None
             body.close()
+
+    def _open(self) -> Body:
+        first, end = self._asked
+        start, stop = first * BLOCK_BYTES, min(end * BLOCK_BYTES, self._size_bytes)
+        try:
+            return self._retriever.retrieve(self.image_id, self._size_bytes, start, stop)
+        except RangeRefused:
+            if self.stopped or not self._whole_if_refused:
+                raise
+        return self._retriever.retrieve(self.image_id, self._size_bytes)
 
     def _drain(self, body: Body, block: int) -> None:
         """Read the body to its end, handing on whole blocks.

@@ -41,6 +41,7 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
     errors.ImageChanged: Verdict(errno.ESTALE, logging.WARNING),
     errors.Outdated: Verdict(errno.ESTALE),
     errors.TransferBroken: Verdict(errno.EIO, logging.WARNING),
+    errors.RangeRefused: Verdict(errno.EIO, logging.WARNING),
     errors.TransferStalled: Verdict(errno.ETIMEDOUT, logging.WARNING),
     errors.ContentWrong: Verdict(errno.EIO, logging.ERROR),
     errors.TreeError: Verdict(errno.EINVAL),

@@ -126,6 +126,25 @@ def test_another_range_than_asked_is_rejected(peer, client, content_range):
         client.retrieve("1", SIZE, 1000, 5000)
 
 
+@pytest.mark.parametrize(
+    ("step", "refused"),
+    [
+        (answers(b"", 416, Content_Range=f"bytes */{SIZE}"), True),
+        (answers(CONTENT[1000:4999], 206, Content_Range=f"bytes 1000-4998/{SIZE}"), True),
+        (answers(CONTENT[1000:1001], 206, Content_Range="bytes 1000-1000/*"), True),
+        (answers(CONTENT[1001:5000], 206, Content_Range=f"bytes 1001-4999/{SIZE}"), False),
+        (answers(CONTENT[1000:5001], 206, Content_Range=f"bytes 1000-5000/{SIZE}"), False),
+        (answers(CONTENT[1000:5000], 206, Content_Range="bytes 1000-999/*"), False),
+    ],
+)
+def test_a_range_that_is_not_sent_or_in_part_is_refused(peer, client, step, refused):
+    """RFC 9110, 15.3.7: a server may send less than was asked for. What lies elsewhere is no refusal, but wrong."""
+    peer.script(step)
+    with pytest.raises(errors.TransferBroken) as caught:
+        client.retrieve("1", SIZE, 1000, 5000)
+    assert isinstance(caught.value, errors.RangeRefused) is refused
+
+
 def test_a_range_of_unknown_total_is_accepted(peer, client):
     """RFC 9110 allows an asterisk for the length of the whole."""
     peer.script(answers(CONTENT[:10], 206, Content_Range="bytes 0-9/*"))

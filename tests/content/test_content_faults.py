@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from content_fakes import (
     MIB,
     PATIENT,
     Answer,
+    FakeBody,
     FakeSite,
     Stage,
     difference,
@@ -28,6 +30,7 @@ from imagefs.errors import (
     CredentialsRefused,
     ImageChanged,
     Overloaded,
+    RangeRefused,
     Refused,
     RefusedUnknownImage,
     TlsFailure,
@@ -87,6 +90,51 @@ def test_a_stream_that_never_gets_further_fails(cache: CacheDirectory, error: Ex
 def test_the_server_changes_its_mind_about_ranges(cache: CacheDirectory, flips: tuple[bool, ...]) -> None:
     """What the server can do is learned again with each answer."""
     copies(FakeSite(DATA, [*[Answer(ranged=flip, cut_after=MIB) for flip in flips], Answer()]), cache)
+
+
+class RangeRefuser(FakeSite):
+    """A service that refuses the next *refusals* ranges; ``wholes`` counts how often it was asked for everything."""
+
+    refusals: float = math.inf
+    wholes = 0
+
+    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> FakeBody:
+        if end is None:
+            self.wholes += 1
+        elif self.refusals > 0:
+            self.refusals -= 1
+            raise RangeRefused("not this range")
+        return super().retrieve(image_id, size_bytes, start, end)
+
+
+@pytest.mark.parametrize("honoured_before", [None, False, True])
+def test_a_server_that_refuses_every_range_is_read_as_a_whole(
+    cache: CacheDirectory, honoured_before: bool | None
+) -> None:
+    """One stream brings everything, wherever the reading begins."""
+    site = RangeRefuser(DATA, (Answer(ranged=False),))
+
+    async def scene(stage: Stage) -> None:
+        stage.service.link.ranged = honoured_before
+        reader = await stage.open()
+        assert difference(await read(reader, 2 * MIB, 4096), DATA[2 * MIB : 2 * MIB + 4096]) is None
+        assert difference(await stage.read_all(reader), DATA) is None
+
+    play(scene, site, cache)
+    assert site.wholes <= 2
+
+
+def test_a_range_that_is_refused_once_is_asked_for_again(cache: CacheDirectory) -> None:
+    """Where ranges were honoured before, one refusal does not cost the whole content."""
+    site = RangeRefuser(DATA)
+    site.refusals = 1
+
+    async def scene(stage: Stage) -> None:
+        stage.service.link.ranged = True
+        assert difference(await read(await stage.open(), LAST - 10, 10), DATA[LAST - 10 : LAST]) is None
+
+    play(scene, site, cache)
+    assert site.wholes == 0
 
 
 @pytest.mark.parametrize(
