@@ -47,7 +47,7 @@ class Retries:
 
     def pause_after(self, error: Exception) -> float | None:
         """Take account of a failed transfer: seconds until the next try, None where its readers are to be told."""
-        if not self.pausing:  # those that fail together count once
+        if not self.pausing or not self._failures:  # those that fail together count once
             self._failures += 1
         tried_enough = isinstance(error, _BROKEN) and self._failures >= self._settings.answer_tries
         if tried_enough or isinstance(error, TlsFailure) or not isinstance(error, _RETRIED):

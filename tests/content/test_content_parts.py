@@ -16,6 +16,9 @@ from imagefs.content.blockmap import ABSENT, CHECKING, COMING, READY, UNCHECKED,
 from imagefs.content.hashing import READ_BLOCKS, STEP_BLOCKS, Hasher
 from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MAX_SPARE_BYTES, MIN_SEGMENT_BYTES, Link
 from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, RESTLESS_JUMPS, SETTLED_BYTES, Readahead
+from imagefs.content.retries import Retries
+from imagefs.content.settings import ContentSettings
+from imagefs.errors import TransferBroken
 from imagefs.store.blocks import BLOCK_BYTES
 
 OFFSETS = st.integers(0, 1 << 40)
@@ -95,6 +98,22 @@ def test_a_request_may_bring_what_comes_in_the_time_of_its_answer() -> None:
     slow.note_latency(0.02)
     assert slow.spare_bytes < BLOCK_BYTES
     assert unknown.spare_bytes == unknown.segment_bytes
+
+
+def test_a_failure_after_something_came_is_the_first_in_a_row() -> None:
+    """Though another transfer has failed just before: the pause is the shortest, not the longest."""
+    now = 0.0
+    retries = Retries(ContentSettings(), lambda: now)
+    first = [retries.pause_after(TransferBroken("reset"))]
+    retries.arrived()
+    first.append(retries.pause_after(TransferBroken("reset")))
+    assert retries.pausing
+    together = retries.pause_after(TransferBroken("reset"))
+    now = 1.0
+    second = retries.pause_after(TransferBroken("reset"))
+    assert all(pause_s is not None and pause_s <= 0.2 for pause_s in (*first, together))
+    assert second is not None
+    assert 0.25 <= second <= 0.5
 
 
 def test_a_reader_that_jumps_on_and_on_is_restless() -> None:
