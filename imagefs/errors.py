@@ -8,6 +8,7 @@
     │   │   ├── NoConnection         refused, no such host, no way there: known at once
     │   │   ├── TlsFailure           the certificate or handshake was refused; never retried
     │   │   └── AnswerLost           a change was sent, and nobody knows whether it was carried out
+    │   │       └── ServerFailed     it was answered 5xx
     │   ├── OutOfResources           this machine has no thread, memory or descriptor left for the call
     │   ├── Overloaded               429 or 5xx past the retries
     │   ├── CredentialsRefused       ID, key or signature refused, or the clock is off
@@ -73,6 +74,10 @@ class AnswerLost(Unreachable):
     """A change was sent and its answer did not arrive or made no sense: it may have been carried out."""
 
     maybe_done = True
+
+
+class ServerFailed(AnswerLost):
+    """A change was answered 5xx: it may have been carried out."""
 
 
 class OutOfResources(ServiceError):

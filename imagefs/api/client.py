@@ -27,7 +27,7 @@ from imagefs.api.tally import Tally
 from imagefs.api.transport import Exchange, Transport
 from imagefs.api.verdicts import Verdicts
 from imagefs.core.models import DEFAULT_API_URL, Credentials, ImageDetails
-from imagefs.errors import AnswerLost, MalformedAnswer, Overloaded, ServiceError, Unreachable
+from imagefs.errors import AnswerLost, MalformedAnswer, Overloaded, ServerFailed, ServiceError, Unreachable
 
 CREATING_ACTIONS: Final = ("fetch", "replicate")
 """The actions that answer with the id of a new image."""
@@ -182,23 +182,25 @@ class ServiceClient:
 
         def attempt(left_s: float) -> Answer:
             exchange = self._post(action, parameters, left_s, lost=AnswerLost)
-            lost: str | None = None
+            lost: AnswerLost | None = None
             try:
                 answer = self._answer(action, parameters, exchange, lost=AnswerLost)
                 if action in CREATING_ACTIONS:
                     parsing.new_image_id(answer)
                 elif answer.get("success") is None:
-                    lost = f"{_subject(action, parameters)}: the answer does not say whether it succeeded"
+                    lost = AnswerLost(
+                        f"{_subject(action, parameters)}: the answer does not say whether it succeeded"
+                    )
             except MalformedAnswer as exc:
                 if exchange.status >= 300:
                     raise
-                lost = str(exc)
+                lost = AnswerLost(str(exc))
             except Overloaded as exc:
                 if exchange.status != 408 and exchange.status < 500:
                     raise
-                lost = str(exc)
+                lost = ServerFailed(str(exc))
             if lost is not None:
-                raise AnswerLost(lost)
+                raise lost
             return answer
 
         return self._run(attempt, self._limits.change_deadline_s if deadline_s is None else deadline_s)

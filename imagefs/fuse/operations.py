@@ -259,6 +259,8 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """rename(2)."""
         exchange = bool(flags & pyfuse3.RENAME_EXCHANGE)
+        if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
+            raise InvalidArgument(f"renameat2(2) with flags {flags:#x} is not known.")
         await self._tree.changes.rename(
             parent_inode_old, name_old, parent_inode_new, name_new, exchange=exchange
         )

@@ -16,6 +16,7 @@ from imagefs.errors import (
     NotSupported,
     Refused,
     RefusedQuota,
+    ServerFailed,
     StoreError,
     Unreachable,
 )
@@ -116,6 +117,7 @@ def _telling(error: ImagefsError) -> ImagefsError:
 
     Most other errno values of a copy make some tool read and write instead.
     """
-    if isinstance(error, (RefusedQuota, Unreachable, Busy, Exists, NotSupported, StoreError)):
+    told = (RefusedQuota, Unreachable, Busy, Exists, NotSupported, StoreError)
+    if isinstance(error, told) and not isinstance(error, ServerFailed):
         return error
     return Refused(str(error))

@@ -78,8 +78,8 @@ def _perl(function: str, **traits: bool) -> Copier:
     return Copier(("perl", "-MFile::Copy", "-e", script, "{source}", "{target}"), **traits)
 
 
-def _rclone(command: str, **traits: bool) -> Copier:
-    return Copier(("rclone", "--config", "", command, "{source}", "{target}"), **traits)
+def _rclone(command: str, *flags: str, **traits: bool) -> Copier:
+    return Copier(("rclone", "--config", "", command, *flags, "{source}", "{target}"), **traits)
 
 
 _LOOP: Final = (
@@ -123,6 +123,10 @@ COPIERS: Final = {
     ),
     "uutils-cp": Copier(("coreutils", "cp", "{source}", "{target}"), by_range=True, hears_close=False),
     "rclone-copyto": _rclone("copyto"),
+    # Without --ignore-checksum it would read what it wrote, which is not ready yet, and take it away again.
+    "rclone-streams": _rclone(
+        "copyto", "--multi-thread-cutoff=64K", "--multi-thread-streams=4", "--ignore-checksum"
+    ),
     "gio-copy": Copier(("gio", "copy", "{source}", "{target}"), by_range=None),
     "node-copyFile": _node("fs.copyFileSync(...process.argv.slice(1))", by_range=True),
     "perl-copy": _perl("copy"),

@@ -30,6 +30,10 @@ CHANGES = {
     "rmdir": ["rmdir", "{root}/montreal"],
     "mv of a region": ["mv", "{root}/montreal", "{root}/other"],
     "ln -s": ["ln", "-s", "a", "{region}/link"],
+    "ln within the region": ["ln", "{region}/a", "{region}/b"],
+    "cp -s": ["cp", "-s", "{region}/a", "{root}/montreal/a"],
+    "cp -r of a region": ["cp", "-r", "{region}", "{root}/montreal"],
+    "dd within the region": ["dd", "if={region}/a", "of={region}/b"],
     "mkfifo": ["mkfifo", "{region}/fifo"],
 }
 
@@ -45,6 +49,10 @@ IMPOSSIBLE = {
     "rmdir": "Operation not permitted",
     "mv of a region": "Operation not permitted",
     "ln -s": "Operation not permitted",
+    "ln within the region": "Operation not permitted",
+    "cp -s": "Operation not permitted",
+    "cp -r of a region": "Operation not permitted",
+    "dd within the region": "Operation not supported",
     "mkfifo": "Operation not permitted",
 }
 
@@ -70,7 +78,7 @@ def test_what_cannot_be_changed_says_why_and_leaves_nothing(service, mount, name
     service.add_image("a", "toronto", b"abc")
     mounted = mount()
     assert IMPOSSIBLE[name] in refusal(*command_of(name, mounted))
-    assert {call.action for call in service.ledger.calls} <= {"list", "details"}
+    assert {call.action for call in service.ledger.calls} <= {"list", "details", "retrieve"}
     assert run("cat", mounted / "toronto/a") == b"abc"
     assert os.listdir(mounted / "toronto") == [".fetch", "a"]
 

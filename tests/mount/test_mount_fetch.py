@@ -87,7 +87,10 @@ def write(workspace):
 def fetches(service):
     """The parameters of all accepted requests, without those that every call has."""
     calls = [call for call in service.ledger.calls if call.action == "fetch" and call.outcome == "ok"]
-    return [{key: call.params[key] for key in ("region", "name", "location", "format")} for call in calls]
+    return [
+        {key: call.params[key] for key in ("region", "name", "location", "format", "virtio")}
+        for call in calls
+    ]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -99,8 +102,8 @@ def test_a_url_becomes_an_image(service, mount, source, write, writer):
     assert done.returncode == 0, done.stderr
     assert text("ls", fetch.parent).splitlines() == ["debian 12.iso", "my disk"]
     assert fetches(service) == [
-        {"region": "toronto", "name": "debian 12.iso", "location": url, "format": "iso"},
-        {"region": "toronto", "name": "my disk", "location": url, "format": "qcow2"},
+        {"region": "toronto", "name": "debian 12.iso", "location": url, "format": "iso", "virtio": "no"},
+        {"region": "toronto", "name": "my disk", "location": url, "format": "qcow2", "virtio": "yes"},
     ]
     run("sync", fetch.parent / "debian 12.iso", fetch.parent / "my disk")
     assert run("cat", fetch.parent / "my disk") == run("cat", fetch.parent / "debian 12.iso") == CONTENT

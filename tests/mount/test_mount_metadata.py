@@ -74,12 +74,16 @@ def test_an_image_looks_like_a_read_only_file(service, mount):
     status = (mounted / "toronto" / "a.iso").stat()
     created_s = datetime(2018, 12, 17, 0, 23, 9, tzinfo=UTC).timestamp()
     assert (status.st_size, status.st_mtime, status.st_nlink) == (1234, created_s, 1)
+    assert status.st_ctime == created_s
     assert (stat.filemode(status.st_mode), status.st_uid, status.st_gid) == (
         "-r--r--r--",
         MYSELF.uid,
         MYSELF.gid,
     )
-    assert stat.filemode((mounted / "toronto").stat().st_mode) == "drwxr-xr-x"
+    modes = ("stat", "-c", "%A", mounted / "toronto", mounted / "toronto/.fetch")
+    assert text(*modes).split() == ["drwxr-xr-x", "-rw-r--r--"]
+    mounted.remount("--read-only")
+    assert text(*modes).split() == ["dr-xr-xr-x", "-r--r--r--"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 3 * MIB + 1])
@@ -103,14 +107,16 @@ def test_ownership_is_as_mounted(service, mount):
 
 
 def test_inode_numbers_are_stable_and_distinct(service, mount):
-    """Each image keeps its inode number over remounts, and shares it with no other."""
+    """Each image keeps its inode number over remounts, without a cache too, and shares it with no other."""
     service.add_listed((f"{number}" for number in range(50)), "toronto", b"x")
     service.add_listed((f"{number}" for number in range(50)), "montreal", b"x")
     mounted = mount()
     before = text("find", mounted.path, "-printf", "%i %P\n").splitlines()
     numbers = [line.split()[0] for line in before]
     assert len(set(numbers)) == len(numbers) == 107
-    mounted.remount()
+    mounted.umount()
+    run("rm", "-r", mounted.cache_dir)
+    mounted.mount()
     assert sorted(text("find", mounted.path, "-printf", "%i %P\n").splitlines()) == sorted(before)
 
 

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from mount_programs import attempt, eventually, refusal, run, text
-from test_mount_interrupts import started
+from test_mount_interrupts import is_stopped, started
 
 from imagefs.emulator import Fault
 
@@ -92,6 +92,65 @@ def test_rm_is_one_deletion(service, mount):
     assert outcomes(service, "delete") == ["ok"]
 
 
+def test_qemu_img_writes_in_any_order_and_leaves_holes(service, mount):
+    """It gives the file its size first, and writes no zeros: the bytes are those of the image all the same."""
+    content = os.urandom(1 << 20) + bytes(3 << 20) + os.urandom(512)
+    service.add_image("a", "toronto", content)
+    mounted = mount()
+    run("qemu-img", "convert", "-W", "-f", "raw", "-O", "raw", mounted / "toronto/a", mounted / "montreal/b")
+    run("sync", mounted / "montreal/b")
+    assert names(service, "montreal") == ["b"]
+    assert outcomes(service, "replicate") == ["ok"]
+    assert run("cat", mounted / "montreal/b") == content
+
+
+def test_a_copy_of_gigabytes_is_one_replica(service, mount):
+    """The kernel sends it in pieces of at most 4 GiB - 4096; none of them costs a byte."""
+    size = str(9 << 30)
+    service.add_image("a", "toronto", b"a few bytes", size=size)
+    service.faults.add(Fault("replica_size", value=size))
+    mounted = mount()
+    run("cp", mounted / "toronto/a", mounted / "montreal/a")
+    run("sync", mounted / "montreal/a")
+    assert text("stat", "-c", "%s", mounted / "montreal/a") == size
+    assert service.ledger.count("replicate") == 1
+    assert service.ledger.count("retrieve") == 0
+
+
+def test_a_copy_that_is_stopped_and_goes_on_is_one_replica(service, mount):
+    """Ctrl-Z interrupts its request, which the kernel sends again after fg."""
+    service.add_image("a", "toronto", CONTENT)
+    service.faults.add(Fault("delayed", action="replicate", value=1.5))
+    mounted = mount()
+    with started("cp", mounted / "toronto/a", mounted / "montreal/a") as copying:
+        eventually(lambda: service.faults.struck["delayed"] > 0)
+        copying.send_signal(signal.SIGSTOP)
+        eventually(lambda: is_stopped(copying))
+        copying.send_signal(signal.SIGCONT)
+        assert copying.wait(30) == 0
+    run("sync", mounted / "montreal/a")
+    assert service.ledger.count("replicate") == 1
+    assert names(service, "montreal") == names(service, "toronto") == ["a"]
+
+
+def test_two_mounts_that_move_one_image_lose_nothing(service, mount):
+    """Each has its replica made and checked before the source goes, whatever the other one does."""
+    service.add_image("a", "toronto", CONTENT)
+    service.add_image("b", "toronto", CONTENT[1:])
+    one, other = mount(), mount(name="b")
+    for mounted in (one, other):
+        mounted.may_log("is gone|is not deleted|unknown|invalid image")
+    run("ls", "-l", other / "toronto")
+    run("mv", one / "toronto/a", one / "montreal/a")
+    run("mv", other / "toronto/a", other / "roubaix/a")
+    run("mv", one / "toronto/b", one / "montreal/b")
+    run("mv", other / "toronto/b", other / "toronto/renamed")
+    eventually(lambda: names(service, "toronto") == [], within_s=60)
+    assert names(service, "montreal") == ["a", "b"]
+    assert names(service, "roubaix") == ["a"]
+    assert {image.status for image in service.images()} == {"active"}
+
+
 @pytest.mark.parametrize("command", [["rm"], ["mv", "-t", "{montreal}"]], ids=["rm", "mv"])
 def test_a_public_template_stays(service, mount, command):
     """It is not the account's to delete; a move leaves its replica beside it, and says so on the file."""
@@ -119,18 +178,28 @@ def test_no_delete_refuses_what_would_delete(service, mount):
     assert outcomes(service, "delete") == []
 
 
-def test_a_move_whose_replica_fails_is_taken_back(service, mount):
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("replica_killed"), "could not make"),
+        (Fault("replica_checksum", value="f" * 32), "checksum"),
+        (Fault("replica_size", value="12"), "size"),
+    ],
+    ids=lambda part: getattr(part, "kind", None),
+)
+def test_a_move_whose_replica_fails_is_taken_back(service, mount, fault, reason):
     """The source is hidden at once, is never deleted, and comes back with the reason."""
     image_id = service.add_image("a", "toronto", CONTENT)
-    service.faults.add(Fault("replica_killed"))
+    service.faults.add(fault)
     mounted = mount()
-    mounted.may_log("could not make image", "is not deleted, as its replica failed")
+    mounted.may_log("could not make image", "is not deleted", "another size or checksum")
     run("mv", mounted / "toronto/a", mounted / "montreal/b")
     assert text("ls", mounted / "toronto") == ""
     eventually(lambda: os.listdir(mounted / "toronto") == [".fetch", "a"])
     assert service.image(image_id).status == "active"
     assert outcomes(service, "delete") == []
-    assert "could not make" in mounted.xattr(mounted / "toronto/a", "error")
+    for file in (mounted / "toronto/a", mounted / "montreal/b"):
+        assert reason in mounted.xattr(file, "error")
     assert run("cat", mounted / "toronto/a") == CONTENT
 
 
