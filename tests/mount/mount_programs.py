@@ -30,6 +30,16 @@ class Person:
 MYSELF: Final = Person(os.getuid(), os.getgid(), (str(Path(sys.executable).with_name("imagefs")),))
 """Who runs the tests."""
 
+IN_OWN_NAMESPACE: Final = (
+    "unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
+    'nsenter --mount=/proc/self/ns/mnt --root=/ mount --no-canonicalize --make-rslave . && exec "$@"', "sh",
+)  # fmt: skip
+"""Words before a command of root's: what it mounts is seen by nobody else, and goes with its last process.
+
+``unshare --propagation slave`` is not enough: in a chroot that is no mount point itself it fails. Whoever enters a
+mount namespace is at its real root, though, where everything that is mounted can be cut off.
+"""
+
 
 def nobody(site_packages: Path) -> Person:
     """The user that each Linux has and that may do nothing special; *site_packages* is what it can import from."""

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from mount_programs import MYSELF, attempt, environment_of, run
+from mount_programs import IN_OWN_NAMESPACE, MYSELF, attempt, environment_of, run
 
 from imagefs.emulator import Fault
 
@@ -197,7 +197,7 @@ def test_no_fuse_device(prepare):
     """Without /dev/fuse, as in most containers, the line says what is missing."""
     mounted = prepare()
     script = 'mount -t tmpfs tmpfs /dev && exec "$0" "$@"'
-    done = attempt("unshare", "--mount", "sh", "-c", script, *mounted.foreground_command)
+    done = attempt(*IN_OWN_NAMESPACE, "sh", "-c", script, *mounted.foreground_command)
     assert "/dev/fuse is missing" in _one_line(done)
 
 
@@ -207,7 +207,7 @@ def test_a_fuse_device_that_is_none(prepare):
     mounted = prepare()
     mounted.may_log(".")
     script = 'mount --bind /dev/null /dev/fuse && exec "$0" "$@"'
-    done = attempt("unshare", "--mount", "sh", "-c", script, *mounted.foreground_command[:-1])
+    done = attempt(*IN_OWN_NAMESPACE, "sh", "-c", script, *mounted.foreground_command[:-1])
     assert done.returncode == 1
     assert "could not be mounted" in done.stderr.decode()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mount_programs import MYSELF, Person, attempt, eventually, refusal, run, text
+from mount_programs import IN_OWN_NAMESPACE, MYSELF, Person, attempt, eventually, refusal, run, text
 
 from imagefs.emulator import Emulator
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.root
 
 HELPER = Path(MYSELF.imagefs[0]).with_name("mount.fuse.imagefs")
 
-NAMESPACE = """
+MACHINE = """
 set -e
 mkdir "$1/sbin" "$1/mnt"
 mount --bind /usr/sbin "$1/sbin"
@@ -27,7 +27,7 @@ ln -s "$2" /usr/sbin/mount.fuse.imagefs
 echo ready
 read end
 """
-"""Ends with its standard input. Everything mounted in the namespace goes with its last process."""
+"""Ends with its standard input."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,10 @@ class System:
 @pytest.fixture
 def system(service: Emulator, workspace: Path) -> Iterator[System]:
     """The machine, in a mount namespace that goes away with all that is mounted in it."""
-    command = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "slave",
-        "sh",
-        "-c",
-        NAMESPACE,
-        "sh",
-        workspace,
-        HELPER,
-    ]
+    command = [*IN_OWN_NAMESPACE, "sh", "-c", MACHINE, "sh", workspace, HELPER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"ready\n"
-        enter = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
+        enter = ("nsenter", f"--target={holder.pid}", "--mount", "--root", "--wd", "--")
         system = System(Person(os.getuid(), os.getgid(), MYSELF.imagefs, enter), workspace, service)
         yield system
         attempt("umount", "--lazy", system.mountpoint, person=system.root)

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from mount_programs import attempt, environment_of, refusal, run, text
+from mount_programs import IN_OWN_NAMESPACE, attempt, environment_of, refusal, run, text
 
 MIB = 1 << 20
 
@@ -134,7 +134,8 @@ def test_an_ordinary_users_mount_is_open_to_all_with_the_administrators_leave(
         fusermount3 -u "$mountpoint"
     """
     done = attempt(
-        *("unshare", "--mount", "bash", "-c", script, "bash", configuration, mounted.path),
+        *IN_OWN_NAMESPACE,
+        *("bash", "-c", script, "bash", configuration, mounted.path),
         *mounted.foreground_command[:-1],
         environment=environment_of(ordinary, HOME=str(mounted.path.parent)),
     )
