@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -29,7 +29,6 @@ from imagefs.fuse import interpose
 from imagefs.fuse.operations import FREE_BYTES, Operations
 from imagefs.fuse.requests import Requests
 from imagefs.fuse.session import MountOptions, Session
-from imagefs.publish import Publisher, PublishSettings
 from imagefs.status import LastErrors, MountFacts, Status, remembering_errors
 from imagefs.store.directory import CacheDirectory
 from imagefs.vfs.attributes import Ownership
@@ -38,6 +37,9 @@ from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files
 from imagefs.vfs.steward import Steward
 from imagefs.vfs.tree import Tree
+
+if TYPE_CHECKING:
+    from imagefs.publish import PublishSettings
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +160,8 @@ async def _serve_tree(
         controls = ControlFiles(account, time.time_ns)
         publisher = None
         if config.publish is not None:
+            from imagefs.publish import Publisher  # noqa: PLC0415  # takes its time to load, and few mounts publish
+
             publisher = Publisher(account, config.publish, service.disk_threads, nursery.start_soon)
             await nursery.start(publisher.serve)
         drafts = Drafts(

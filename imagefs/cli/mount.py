@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from imagefs.errors import ImagefsError, SetupError
 from imagefs.fuse.mountpoint import may_allow_other, prepare_mountpoint
 
 if TYPE_CHECKING:
-    from imagefs.app import MountConfig
+    from imagefs.core.models import Credentials
     from imagefs.publish import PublishSettings
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,32 @@ def mount_command(mountpoint: Path, foreground: bool, **given: object) -> None:
     chosen = settings.settle(given)
     account = chosen.credentials()
     _require_fuse()
+    _require_user_allow_other(chosen["allow_other"])
+    publish = _publish_settings(chosen)
+    prepare_mountpoint(mountpoint)
+    serve = partial(_serve, mountpoint, chosen, account, publish)
+
+    log_file, log_level = chosen["log_file"], chosen["log_level"]
+    if foreground:
+        if log_file is None:
+            logs.to_stderr(log_level)
+        else:
+            logs.to_file(log_file, log_level)
+        serve(lambda: _announce(mountpoint))
+    else:
+        logs.to_file(log_file or logs.default_file(), log_level)
+        background.run_in_background(lambda ready: _serve_logged(serve, ready))
+
+
+def _serve(
+    mountpoint: Path,
+    chosen: settings.Settings,
+    account: Credentials,
+    publish: PublishSettings | None,
+    ready: Callable[[], None],
+) -> None:
+    """The whole life of a mount, and all the loading that it takes: who waits for it to begin holds none of that."""
+    _require_libfuse()
     from imagefs import app  # noqa: PLC0415  # loads libfuse, which --help and a missing fuse3 must not need
 
     config = app.MountConfig(
@@ -59,21 +86,9 @@ def mount_command(mountpoint: Path, foreground: bool, **given: object) -> None:
         read_only=chosen["read_only"],
         no_delete=chosen["no_delete"],
         allow_other=chosen["allow_other"],
-        publish=_publish_settings(chosen),
+        publish=publish,
     )
-    log_file, log_level = chosen["log_file"], chosen["log_level"]
-    _require_user_allow_other(config.allow_other)
-    prepare_mountpoint(mountpoint)
-
-    if foreground:
-        if log_file is None:
-            logs.to_stderr(log_level)
-        else:
-            logs.to_file(log_file, log_level)
-        app.run(config, lambda: _announce(mountpoint))
-    else:
-        logs.to_file(log_file or logs.default_file(), log_level)
-        background.run_in_background(lambda ready: _run_logged(config, ready))
+    app.run(config, ready)
 
 
 def _announce(mountpoint: Path) -> None:
@@ -81,12 +96,10 @@ def _announce(mountpoint: Path) -> None:
     service_manager.notify("READY=1", os.environ)
 
 
-def _run_logged(config: MountConfig, ready: Callable[[], None]) -> None:
+def _serve_logged(serve: Callable[[Callable[[], None]], None], ready: Callable[[], None]) -> None:
     """The mount's process in the background: what ends it is for the log, too."""
-    from imagefs import app  # noqa: PLC0415  # loaded by the command already
-
     try:
-        app.run(config, ready)
+        serve(ready)
     except ImagefsError as error:
         logger.error("%s", error)  # noqa: TRY400  # the message is for people; a traceback is for bugs
         raise
@@ -116,6 +129,10 @@ def _require_fuse() -> None:
         )
     if shutil.which("fusermount3") is None:
         raise SetupError("fuse3 is not installed. On Debian or Ubuntu: sudo apt-get install fuse3")
+
+
+def _require_libfuse() -> None:
+    """Raise SetupError where libfuse cannot be loaded."""
     try:
         import pyfuse3  # noqa: F401, PLC0415  # only to see whether libfuse can be loaded
     except ImportError as error:

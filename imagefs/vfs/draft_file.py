@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -11,7 +11,9 @@ from imagefs.core.extents import ExtentSet
 from imagefs.core.models import ContentKey
 from imagefs.core.names import decode
 from imagefs.errors import ImagefsError
-from imagefs.publish import Upload
+
+if TYPE_CHECKING:
+    from imagefs.publish import Upload  # only mounts that publish load it
 
 
 class SpoolFile(Protocol):

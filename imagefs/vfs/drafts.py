@@ -15,17 +15,19 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from imagefs.account import Account
 from imagefs.core.names import decode
 from imagefs.errors import Busy, ImagefsError, NotSupported
-from imagefs.publish import Publisher
 from imagefs.vfs.draft_file import DraftFile, SpoolFile
 from imagefs.vfs.filling import Filling
 from imagefs.vfs.settling import Settling
+
+if TYPE_CHECKING:
+    from imagefs.publish import Publisher  # only mounts that publish load it
 
 logger = logging.getLogger(__name__)
 

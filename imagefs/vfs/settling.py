@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -20,8 +21,10 @@ from imagefs.errors import (
     StoreError,
     Unreachable,
 )
-from imagefs.publish import Publisher
 from imagefs.vfs.draft_file import DraftFile, SpoolFile
+
+if TYPE_CHECKING:
+    from imagefs.publish import Publisher  # only mounts that publish load it
 
 logger = logging.getLogger(__name__)
 
