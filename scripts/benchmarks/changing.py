@@ -26,7 +26,7 @@ LATENCY_S: Final = 0.050
 
 
 @contextmanager
-def _client(server: Server) -> Iterator[ServiceClient]:
+def bare_client(server: Server) -> Iterator[ServiceClient]:
     """The service without a mount."""
     client = ServiceClient(credentials.from_file(server.credentials_file), server.api_url)
     try:
@@ -35,7 +35,8 @@ def _client(server: Server) -> Iterator[ServiceClient]:
         client.close()
 
 
-def _ms(change: Callable[..., object], *arguments: object) -> float:
+def milliseconds(change: Callable[..., object], *arguments: object) -> float:
+    """What calling *change* takes on the clock."""
     began_s = time.perf_counter()
     change(*arguments)
     return (time.perf_counter() - began_s) * 1000
@@ -62,7 +63,7 @@ def _copy_round(bench: Bench) -> Mapping[str, float]:
     with (
         bench.server.behaving(latency_s=LATENCY_S, saving_s=0.0),
         mounts.imagefs(bench.server, bench.scratch) as mount,
-        _client(bench.server) as client,
+        bare_client(bench.server) as client,
     ):
         source, replica = mount.images / COPIED, mount.root / TARGET_REGION / COPIED
         image_id = _image_id(source)
@@ -132,12 +133,12 @@ def _wants_changed(_: Scale) -> Wanted:
 def _rename_round(bench: Bench) -> Mapping[str, float]:
     """Both give one image the same names in turn."""
     ours_ms, bare_ms = [], []
-    with mounts.imagefs(bench.server, bench.scratch) as mount, _client(bench.server) as client:
+    with mounts.imagefs(bench.server, bench.scratch) as mount, bare_client(bench.server) as client:
         old, new = mount.images / CHANGED, mount.images / f"renamed-{CHANGED}"
         image_id = _image_id(old)
         for _ in range(bench.scale.changes):
-            ours_ms.append(_ms(old.rename, new))
-            bare_ms.append(_ms(client.rename_image, image_id, new.name))
+            ours_ms.append(milliseconds(old.rename, new))
+            bare_ms.append(milliseconds(client.rename_image, image_id, new.name))
             old, new = new, old
         client.rename_image(image_id, CHANGED)
     return {"rename": statistics.median(ours_ms), "image/rename": statistics.median(bare_ms)}
@@ -163,15 +164,15 @@ RENAME: Final = Experiment(
 def _delete_round(bench: Bench) -> Mapping[str, float]:
     """Replicas that were made for it; every other one is deleted through the mount."""
     ours_ms, bare_ms = [], []
-    with bench.server.behaving(saving_s=0.0), _client(bench.server) as client:
+    with bench.server.behaving(saving_s=0.0), bare_client(bench.server) as client:
         [source_id] = [image.image_id for image in client.list_images(REGION).images if image.name == CHANGED]
         replicas = [client.replicate_image(source_id, TARGET_REGION) for _ in range(bench.scale.changes)]
         with mounts.imagefs(bench.server, bench.scratch) as mount:
             for image_id, bare_id in zip(replicas[::2], replicas[1::2], strict=True):
                 path = mount.root / TARGET_REGION / f"{Path(CHANGED).stem}~{image_id}.img"
                 path.stat()  # as rm does
-                ours_ms.append(_ms(path.unlink))
-                bare_ms.append(_ms(client.delete_image, bare_id))
+                ours_ms.append(milliseconds(path.unlink))
+                bare_ms.append(milliseconds(client.delete_image, bare_id))
     return {"unlink": statistics.median(ours_ms), "image/delete": statistics.median(bare_ms)}
 
 

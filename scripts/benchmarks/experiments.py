@@ -12,8 +12,23 @@ from benchmarks.parts import HEAD, RANDOM
 from benchmarks.reading import CACHED, LIMITED, WHOLE_COLD
 from benchmarks.server import Wanted
 from benchmarks.sharing import MEMORY, SHARING
+from benchmarks.starting import START
 
-ALL: Final = (WHOLE_COLD, LIMITED, CACHED, HEAD, RANDOM, LS, LS_L, SHARING, MEMORY, COPY, RENAME, DELETE)
+ALL: Final = (
+    WHOLE_COLD,
+    LIMITED,
+    CACHED,
+    HEAD,
+    RANDOM,
+    LS,
+    LS_L,
+    SHARING,
+    MEMORY,
+    COPY,
+    RENAME,
+    DELETE,
+    START,
+)
 
 
 def wanted_by(experiments: Iterable[Experiment], scale: Scale) -> Wanted:

@@ -36,18 +36,23 @@ def directory(scratch: Path, name: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(dir=scratch, prefix=f"{name}-", ignore_cleanup_errors=True)
 
 
+def mount_command(server: Server, root: Path, own: Path, cache_dir: Path | None = None) -> tuple[str, ...]:
+    """Mounts on *root*; the log is below *own*, and so is the cache, unless *cache_dir* says where."""
+    return (
+        *(IMAGEFS, "mount", str(root), "--log-file", str(own / "log")),
+        *("--api-url", server.api_url, "--credentials", str(server.credentials_file)),
+        *("--cache-dir", str(cache_dir or own / "cache")),
+    )
+
+
 @contextmanager
 def imagefs(server: Server, scratch: Path, cache_dir: Path | None = None) -> Iterator[Mount]:
     """A mount of imagefs, with a fresh cache where *cache_dir* is None. Raises BenchError."""
     with directory(scratch, "imagefs") as name:
         own = Path(name)
         root = own / "mount"
-        command = (
-            *(IMAGEFS, "mount", str(root), "--foreground", "--log-file", str(own / "log")),
-            *("--api-url", server.api_url, "--credentials", str(server.credentials_file)),
-            *("--cache-dir", str(cache_dir or own / "cache")),
-        )
-        with _mounted(root, command) as pid:
+        command = mount_command(server, root, own, cache_dir)
+        with _mounted(root, (*command, "--foreground")) as pid:
             list((root / REGION).iterdir())
             yield Mount(root, root / REGION, pid)
 
