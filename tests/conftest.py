@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
@@ -26,9 +27,18 @@ def _lacks_autofs() -> bool:
     return "nodev\tautofs" not in Path("/proc/filesystems").read_text().splitlines()
 
 
+def _lacks_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return True
+    return False
+
+
 IMPOSSIBLE: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "root": ("only root can mount other file systems and become another user", lambda: os.geteuid() != 0),
     "loop_device": ("this machine gives out no loop devices", _lacks_loop_devices),
+    "ipv6": ("this machine has no IPv6", _lacks_ipv6),
     "autofs": ("this kernel has no autofs", _lacks_autofs),
 }
 """Marker: why a test that carries it cannot run, and whether that is so here."""

@@ -1,6 +1,5 @@
 """TLS, and the environment: certificates, proxies, netrc."""
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -14,8 +13,6 @@ from imagefs import errors
 from imagefs.api import Limits, ServiceClient
 
 LISTED = {"images": [], "success": "yes"}
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
 
 @pytest.fixture(scope="session")

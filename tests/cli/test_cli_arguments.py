@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +16,6 @@ from imagefs import __version__
 from imagefs.cli import commands
 from imagefs.cli.mount_options import parse_fstab
 from imagefs.cli.sizes import Size, shown
-
-needs_fuse = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="there is no /dev/fuse here"
-)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +92,6 @@ def test_unmounting_what_is_not_mounted(capsys: pytest.CaptureFixture[str], tmp_
         assert "not a mount of imagefs" in done.line
 
 
-@needs_fuse
 @pytest.mark.parametrize("place", ["file", "missing", "full"])
 def test_mounting_where_one_cannot(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, credentials: Path, place: str
@@ -111,7 +105,6 @@ def test_mounting_where_one_cannot(
     assert str(tmp_path / place) in done.line
 
 
-@needs_fuse
 @pytest.mark.parametrize("url", ["http://example.com/api/", "ftp://localhost/", "nonsense", "https://"])
 def test_a_service_that_is_not_to_be_trusted(tmp_path: Path, credentials: Path, url: str) -> None:
     """Plain http to another machine, and what is no address, are refused before any call."""

@@ -65,7 +65,7 @@ def test_what_is_not_a_file_of_one_s_own(credentials: Path, tmp_path: Path) -> N
     assert "not a regular file" in refusal(Path(os.devnull))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.root
 def test_a_file_of_somebody_else(credentials: Path) -> None:
     """Even root uses no one else's."""
     os.chown(credentials, 12345, -1)

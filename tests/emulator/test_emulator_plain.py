@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from typing import Any
 from urllib.parse import quote
@@ -71,7 +70,6 @@ def test_faults_and_the_ledger_know_plain_requests(client: Any, service: Any, im
     assert service.ledger.bytes_retrieved() == 0
 
 
-@pytest.mark.skipif(shutil.which("rclone") is None, reason="rclone is not installed")
 def test_rclone_lists_and_reads(service: Any) -> None:
     """Its backend for web directories finds the images with their sizes, and reads them."""
     service.add_image("two.iso", "montreal", CONTENT)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mount_programs import MYSELF, Person, eventually, run, started, text
+from mount_programs import MYSELF, Person, eventually, refusal, run, started, text
 
 import imagefs
 from imagefs.emulator import Emulator, Fault
@@ -110,7 +110,7 @@ def test_of_two_who_wait_for_one_image_one_goes(service, mount):
 
 
 def test_without_the_addition_everything_works(service, mount, workspace):
-    """Where the C addition could not be compiled, the log says what is missing."""
+    """Where the C addition could not be compiled, the log says what is missing, and a copy is one by its bytes."""
     packages = workspace / "packages"
     shutil.copytree(
         Path(imagefs.__file__).parent,
@@ -130,6 +130,14 @@ def test_without_the_addition_everything_works(service, mount, workspace):
     assert mounted.log.count("Without the addition to libfuse") == 1
     with started("cat", mounted / "toronto/a") as program:
         assert program.communicate(timeout=30)[0] == service.content(image_id).read_bytes()
+
+    run("cp", mounted / "toronto/a", mounted / "montreal/b")
+    run("sync", mounted / "montreal/b")
+    assert [(image.name, image.status) for image in service.images()] == [("a", "active"), ("b", "active")]
+    assert service.ledger.count("replicate") == 1
+    assert service.ledger.bytes_retrieved() == MIB
+    (workspace / "unknown").write_bytes(b"of no image")
+    assert "Operation not supported" in refusal("cp", workspace / "unknown", mounted / "montreal/c")
 
 
 CHANGING = {

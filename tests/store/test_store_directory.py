@@ -20,8 +20,6 @@ from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.content_file import StoredContent
 from imagefs.store.directory import CacheDirectory
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
 HOLD = """
 import sys
 from pathlib import Path
@@ -75,7 +73,7 @@ def test_a_link_or_file_is_no_cache(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@needs_root
+@pytest.mark.root
 def test_another_users_directory_is_refused(path: Path) -> None:
     """A directory that belongs to someone else is not used."""
     path.mkdir(parents=True)
@@ -319,8 +317,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB of its own."""
     place = tmp_path / "disk"
     place.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", place], check=True)
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
@@ -336,6 +332,7 @@ def write_until_full(content: StoredContent, end: int) -> int:
     raise AssertionError("the disk did not get full")
 
 
+@pytest.mark.root
 def test_a_full_disk_evicts_and_then_says_so(small_disk: Path) -> None:
     """On a full disk what is idle goes; with nothing to evict writing fails, and what is there stays right."""
     cache = open_cache(small_disk / "cache")
@@ -360,6 +357,7 @@ def test_a_full_disk_evicts_and_then_says_so(small_disk: Path) -> None:
     cache.close()
 
 
+@pytest.mark.root
 def test_a_full_disk_is_no_cache(small_disk: Path) -> None:
     """Where there is no space even for the index, opening fails in the store's terms."""
     filler = small_disk / "filler"
@@ -371,6 +369,7 @@ def test_a_full_disk_is_no_cache(small_disk: Path) -> None:
     open_cache(small_disk / "cache").close()
 
 
+@pytest.mark.root
 def test_a_read_only_disk_is_no_cache(small_disk: Path) -> None:
     """On a read-only file system opening fails in the store's terms."""
     open_cache(small_disk / "cache").close()
