@@ -9,6 +9,7 @@
 ``refusals``      the service's texts: made safe to show, and the errors they stand for
 ``retry``         when a call is tried again
 ``signing``       the signature of a call
+``nonces``        the nonce of a call, where each is taken only once
 ``endpoint``      the API URL and the credentials, checked
 ``transport``     one POST: proxies, certificates, requests' adapter
 ``connections``   urllib3's connections, with bodies that another thread can interrupt

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, TypeVar
 
 from imagefs import __version__
@@ -19,8 +20,8 @@ from imagefs.api.content_head import Wanted
 from imagefs.api.endpoint import checked_credentials, checked_url
 from imagefs.api.failures import TRANSPORT_ERRORS, connect_failure, reason_of
 from imagefs.api.limits import Limits
+from imagefs.api.nonces import Nonces
 from imagefs.api.parsing import Answer, Listing
-from imagefs.api.refusals import NonceRefused
 from imagefs.api.retry import RetryPolicy
 from imagefs.api.signing import signed_form
 from imagefs.api.tally import Tally
@@ -64,6 +65,7 @@ class ServiceClient:
         self._credentials = checked_credentials(credentials)
         self._clock = clock or SystemClock()
         self._limits = limits or Limits()
+        self._nonces = Nonces(self._clock)
         self._retry = RetryPolicy(self._limits, self._clock, rng or random.Random())  # noqa: S311  (jitter)
         self._transport = Transport(checked_url(api_url), user_agent, self._limits.idle_connections)
         self._verdicts = Verdicts(self._transport.host, credentials, self._clock)
@@ -208,17 +210,9 @@ class ServiceClient:
     def _run(
         self, attempt: Callable[[float], T], deadline_s: float, no_connection_s: float | None = None
     ) -> T:
-        """Run *attempt* under the retry policy; a refused nonce is replaced by the next second's, once."""
-
-        def past_nonce_refusal(left_s: float) -> T:
-            try:
-                return attempt(left_s)
-            except NonceRefused:
-                wait_s = 1.0 - self._clock.time() % 1.0
-            self._clock.sleep(wait_s)
-            return attempt(left_s - wait_s)
-
-        return self._retry.run(past_nonce_refusal, deadline_s, no_connection_s)
+        """Run *attempt* under the retry policy; a refused nonce is replaced by a later second's, once."""
+        past_refusal = partial(self._nonces.past_refusal, attempt)
+        return self._retry.run(past_refusal, deadline_s, no_connection_s)
 
     def _post(
         self,
@@ -235,10 +229,12 @@ class ServiceClient:
         cause: the errors of requests hold the request, with the partial key and the signature.
         """
         subject, host = _subject(action, parameters), self._transport.host
+        ends_s = self._clock.monotonic() + left_s
         if left_s <= 0:
             raise Unreachable(f"{subject}: no time is left")
         path = f"image/{action}/"
-        form = signed_form(self._credentials, path, parameters, int(self._clock.time()))
+        form = signed_form(self._credentials, path, parameters, self._nonces.next(left_s))
+        left_s = ends_s - self._clock.monotonic()
         failure: ServiceError
         try:
             exchange = self._transport.post(

@@ -1,6 +1,8 @@
 """The client and the emulator, which share no code: each shows that the other follows the page."""
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from api_peer import FakeClock, receive
@@ -100,6 +102,16 @@ def test_a_service_that_accepts_a_nonce_once_is_lived_with(service, account):
     service.switches.unique_nonce = True
     for _ in range(3):
         account.list_images()
+
+
+def test_calls_at_once_do_not_share_a_nonce_that_is_accepted_once(service, clock):
+    """Each waits for a second of its own, by a clock that none of them moves."""
+    service.switches.turn({"unique_nonce": True, "clock_offset_s": time.time() - clock.time()})
+    client = ServiceClient(Credentials(service.api_id, service.api_key), service.api_url)
+    with ThreadPoolExecutor(3) as threads:
+        calls = [threads.submit(client.list_images) for _ in range(3)]
+    assert [call.exception() for call in calls] == [None, None, None]
+    client.close()
 
 
 @pytest.mark.parametrize(

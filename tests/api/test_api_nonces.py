@@ -1,0 +1,78 @@
+"""Nonces: shared within a second, unless the service has refused that."""
+
+import pytest
+from api_peer import FakeClock
+
+from imagefs.api.nonces import MOST_AHEAD_S, ONCE_FOR_S, Nonces
+from imagefs.api.refusals import NonceRefused
+from imagefs.errors import Overloaded
+
+
+class Refuser:
+    """Refuses the first nonce that it is given, and remembers how much time is left at each attempt."""
+
+    def __init__(self, nonces: Nonces) -> None:
+        self.nonces = nonces
+        self.used: list[int] = []
+        self.left_s: list[float] = []
+
+    def __call__(self, left_s: float) -> int:
+        self.left_s.append(left_s)
+        self.used.append(self.nonces.next(left_s))
+        if len(self.used) == 1:
+            raise NonceRefused("nonce already used")
+        return self.used[-1]
+
+
+@pytest.fixture
+def clock():
+    """A clock that moves where somebody sleeps."""
+    return FakeClock()
+
+
+def refused(clock):
+    """Nonces of which the service has just refused one, and that one."""
+    nonces = Nonces(clock)
+    refuser = Refuser(nonces)
+    assert nonces.past_refusal(refuser, 10) == refuser.used[0] + 1
+    assert refuser.left_s[1] <= refuser.left_s[0]
+    return nonces, refuser.used[0]
+
+
+def test_calls_of_one_second_share_it(clock):
+    """As the service's public clients do; nobody waits."""
+    nonces = Nonces(clock)
+    assert {nonces.next(0.1) for _ in range(5)} == {int(clock.time())}
+    assert not clock.slept_s
+
+
+def test_after_a_refusal_each_call_has_its_own_second(clock):
+    """They are given out in order, and none before it has come."""
+    nonces, first = refused(clock)
+    for number in range(2, 6):
+        assert nonces.next(10) == first + number
+        assert clock.time() >= first + number
+
+
+def test_who_has_no_time_to_wait_is_told_at_once(clock):
+    """And takes no second from the others."""
+    nonces, first = refused(clock)
+    slept_s = sum(clock.slept_s)
+    with pytest.raises(Overloaded, match="one call a second"):
+        nonces.next(0.01)
+    assert sum(clock.slept_s) == slept_s
+    assert nonces.next(10) == first + 2
+
+
+def test_seconds_are_shared_again_after_a_while(clock):
+    """What the service can do is learned again."""
+    nonces, _ = refused(clock)
+    clock.now_s += ONCE_FOR_S
+    assert nonces.next(1) == nonces.next(1) == int(clock.time())
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(clock):
+    """Seconds that were given out before that are no measure any more."""
+    nonces, first = refused(clock)
+    nonces._last = first + MOST_AHEAD_S + 10
+    assert nonces.next(1) == int(clock.time())
