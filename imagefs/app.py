@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,9 @@ logger = logging.getLogger(__name__)
 TRANSFER_THREADS: Final = 64
 DISK_THREADS: Final = 8
 HASH_THREADS: Final = max(1, os.cpu_count() or 1)
+GIL_SWITCH_S: Final = 0.0005
+"""How long a thread keeps the interpreter's lock from others. With Python's 5 ms, the kernel's requests wait for
+transfers about as long as for the service."""
 SHUT_S: Final = 8.0
 """How long open contents get to become durable when the tree is unmounted."""
 
@@ -231,6 +235,7 @@ def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> 
 
 def run(config: MountConfig, ready: Callable[[], None]) -> None:
     """:func:`serve` in a loop of its own, with grouped errors reduced to the one that matters."""
+    sys.setswitchinterval(GIL_SWITCH_S)
     try:
         trio.run(serve, config, ready)
     except BaseExceptionGroup as group:

@@ -78,11 +78,11 @@ class Delivery:
         if end <= offset:
             return b""
         first, stop = offset // BLOCK_BYTES, block_count(end)
-        buffer = memoryview(bytearray(end - offset))
         reader.readahead.note(offset, end - offset)
         while True:
             await self._wait(reader, first, stop, proof=self._is_withheld(reader, first, stop))
             generation = self._generations.number
+            buffer = memoryview(bytearray(end - offset))  # only now: many may wait
             complete = self._blocks.read_now(offset, buffer) or await self._read_ready(reader, offset, buffer)
             if (
                 complete

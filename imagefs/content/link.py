@@ -17,7 +17,10 @@ MAX_SEGMENT_BYTES: Final = 64 * MIB
 SEGMENT_S: Final = 1.0
 """About how long one request should take, so that a reader who jumps into one under way waits no longer."""
 
-MAX_SPARE_BYTES: Final = 2 * MIB
+SPARE_LATENCIES: Final = 2
+"""How much longer a request may take for what nobody asked for, in times of what it takes to be answered at all."""
+
+MAX_SPARE_BYTES: Final = 8 * MIB
 
 
 class Link:
@@ -59,13 +62,13 @@ class Link:
 
     @property
     def spare_bytes(self) -> int:
-        """How much one connection brings in the time that a request takes to be answered at all.
+        """How much more than is asked for is worth bringing for who jumps about: it waits for each request anyway.
 
-        So much more than is asked for costs whoever waits little. Until the rate is known: enough to learn it.
+        Until the rate is known: enough to learn it.
         """
         if self._rate_bytes_per_s is None or self._latency_s is None:
             return self.segment_bytes
-        return min(MAX_SPARE_BYTES, int(self._rate_bytes_per_s * self._latency_s))
+        return min(MAX_SPARE_BYTES, int(self._rate_bytes_per_s * SPARE_LATENCIES * self._latency_s))
 
     @property
     def connections(self) -> int:

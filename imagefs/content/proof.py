@@ -92,6 +92,11 @@ class Proof:
         self.found = False
         self._stopped = True
 
+    def give_way(self) -> None:
+        """Who brings more than is hashed waits a little; any thread."""
+        if not self._stopped:
+            self._hasher.give_way()
+
     def start_over(self) -> None:
         """The content is another one from now on. Nothing is being hashed any more."""
         self._hasher = Hasher(self._blocks.size_bytes, self._blocks.read)

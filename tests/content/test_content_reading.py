@@ -25,7 +25,7 @@ from content_fakes import (
     until,
 )
 
-from imagefs.content.link import MAX_SPARE_BYTES
+from imagefs.content.link import SPARE_LATENCIES
 from imagefs.content.readahead import RESTLESS_JUMPS
 from imagefs.errors import ImageChanged
 from imagefs.store.blocks import BLOCK_BYTES
@@ -295,7 +295,8 @@ def test_a_reader_that_jumps_on_and_on_gets_more_than_it_asks_for(cache: CacheDi
     async def scene(stage: Stage) -> None:
         stage.service.link.ranged = True
         stage.service.link.note_rate(1 << 30, 1.0)
-        stage.service.link.note_latency(1.0)
+        stage.service.link.note_rate = lambda size_bytes, elapsed_s: None  # type: ignore[method-assign]
+        stage.service.link.note_latency(1 / 1024)
         stage.service.link.note_latency = lambda elapsed_s: None  # type: ignore[method-assign]
         reader = await stage.open()
         for place in random.Random(1).sample(places, len(places)):
@@ -304,4 +305,4 @@ def test_a_reader_that_jumps_on_and_on_gets_more_than_it_asks_for(cache: CacheDi
     play(scene, site, cache)
     fetched = [end - start for _, start, end in site.requests]
     assert fetched[: RESTLESS_JUMPS - 2] == [BLOCK_BYTES] * (RESTLESS_JUMPS - 2)
-    assert max(fetched) == fetched[-1] == BLOCK_BYTES + MAX_SPARE_BYTES
+    assert max(fetched) == fetched[-1] == BLOCK_BYTES + SPARE_LATENCIES * MIB
