@@ -175,7 +175,9 @@ async def _serve_tree(
             nursery.start_soon,
             publisher=publisher,
         )
-        status = Status(_facts(config), account, library, cache, client.tally, service.traffic, errors)
+        status = Status(
+            _facts(config), account, library, cache, client.tally, service.traffic, errors, publisher
+        )
         tree = Tree(
             account,
             Files(account, library, drafts, controls),

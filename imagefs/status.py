@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imagefs import __version__
 from imagefs.account import Account
@@ -23,6 +23,9 @@ from imagefs.content.library import Library
 from imagefs.content.traffic import Traffic
 from imagefs.errors import StoreError
 from imagefs.store import CacheDirectory
+
+if TYPE_CHECKING:
+    from imagefs.publish import Publisher  # only mounts that publish load it
 
 MAX_BYTES: Final = 60_000
 """An extended attribute has 64 KiB at most (XATTR_SIZE_MAX, xattr(7))."""
@@ -75,7 +78,7 @@ def remembering_errors() -> Iterator[LastErrors]:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The parts that are asked."""
+    """The parts that are asked; there is no ``publisher`` where nothing is uploaded."""
 
     facts: MountFacts
     account: Account
@@ -84,6 +87,7 @@ class Status:
     tally: Tally
     traffic: Traffic
     errors: LastErrors
+    publisher: Publisher | None = None
     wall_s: Callable[[], float] = time.time
 
     def __call__(self) -> bytes:
@@ -111,6 +115,7 @@ class Status:
             "fetched": self.traffic.fetched_bytes,
             "hit_rate": self.traffic.hit_rate,
             "transfers": transfers[:MAX_ROWS],
+            "uploads": self._uploads(),
             "pending": list(map(_work_row, work[:MAX_ROWS])),
             "more": {"transfers": max(0, len(transfers) - MAX_ROWS), "pending": max(0, len(work) - MAX_ROWS)},
             "errors": self.errors.rows(),
@@ -145,6 +150,19 @@ class Status:
                     }
                 )
         return rows
+
+    def _uploads(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "image_id": offer.image_id,
+                "name": offer.name[:MAX_TEXT],
+                "region": offer.region,
+                "size": offer.size_bytes,
+                "sent": offer.sent.total_bytes,
+                "requests": offer.requests,
+            }
+            for offer in (self.publisher.offers if self.publisher else ())
+        ]
 
 
 def _work_row(work: Work) -> dict[str, Any]:

@@ -25,6 +25,9 @@ from imagefs.fuse.mounts import own_mounts
 SECOND_LOOK_S: Final = 0.5
 """How far apart two looks are from which the rate of a transfer is told."""
 
+MOVING: Final = {"transfers": "cached", "uploads": "sent"}
+"""The lists of what moves, and what each of their rows calls the bytes that have arrived."""
+
 Status = dict[str, Any]
 
 
@@ -37,7 +40,7 @@ Status = dict[str, Any]
     help="How often --watch looks.",
 )  # fmt: skip
 def status_command(mountpoint: Path | None, as_json: bool, watch: bool, interval_s: float) -> int:
-    """Show how mounts are doing: the service, the cache, transfers, pending work, the last errors.
+    """Show how mounts are doing: the service, the cache, transfers, uploads, pending work, the last errors.
 
     All mounts of imagefs on this machine, or the one that MOUNTPOINT, or a file below it, is on. The running mount
     itself answers, also while the service does not. The status is 1 where one of them does not answer.
@@ -69,7 +72,7 @@ def _looks(mountpoint: Path | None, interval_s: float | None) -> Iterator[list[S
     """One look, or one after another; each with the rates since the one before. Raises SetupError."""
     before = _look(mountpoint)
     if interval_s is None:
-        if any(status.get("transfers") for status in before):
+        if any(status.get(kind) for status in before for kind in MOVING):
             time.sleep(SECOND_LOOK_S)
             before = _with_rates(before, _look(mountpoint))
         yield before
@@ -96,17 +99,18 @@ def _status(point: Path) -> Status:
 
 
 def _with_rates(before: list[Status], after: list[Status]) -> list[Status]:
-    """*after*, with what each transfer brought a second since *before*."""
+    """*after*, with what each transfer and upload moved a second since *before*."""
     earlier = {status["mountpoint"]: status for status in before}
     for status in after:
         last = earlier.get(status["mountpoint"], {})
-        cached = {row["image_id"]: row["cached"] for row in last.get("transfers", [])}
-        for row in status.get("transfers", []):
-            passed_s = status["now"] - last.get("now", 0.0)
-            if row["image_id"] in cached and passed_s > 0:
-                row["rate"] = max(0.0, (row["cached"] - cached[row["image_id"]]) / passed_s)
-                left = row["size"] - row["cached"]
-                row["left_s"] = left / row["rate"] if row["rate"] else None
+        passed_s = status["now"] - last.get("now", 0.0)
+        for kind, done in MOVING.items():
+            had = {row["image_id"]: row[done] for row in last.get(kind, [])}
+            for row in status.get(kind, []):
+                if row["image_id"] in had and passed_s > 0:
+                    row["rate"] = max(0.0, (row[done] - had[row["image_id"]]) / passed_s)
+                    left = row["size"] - row[done]
+                    row["left_s"] = left / row["rate"] if row["rate"] else None
     return after
 
 
@@ -134,6 +138,7 @@ def _mount(status: Status) -> Iterator[RenderableType]:
     lines.add_row("  cache", _cache(status))
     yield lines
     yield from _section("transfers", map(_transfer, status["transfers"]), status["more"]["transfers"])
+    yield from _section("uploads", map(_upload, status.get("uploads", [])), 0)
     yield from _section(
         "pending", (_pending(row, status["now"]) for row in status["pending"]), status["more"]["pending"]
     )
@@ -179,15 +184,29 @@ def _section(title: str, rows: Iterator[tuple[RenderableType, ...]], more: int) 
 
 
 def _transfer(row: Status) -> tuple[RenderableType, ...]:
-    rate = row.get("rate")
     left = row.get("left_s")
+    return (*_progress(row, row["cached"]), Text("" if left is None else f"{span(left)} left"))
+
+
+def _upload(row: Status) -> tuple[RenderableType, ...]:
+    left = row.get("left_s")
+    if not row["requests"]:
+        state = "not asked for yet"
+    elif row["sent"] >= row["size"]:
+        state = "the service has all of it"
+    else:
+        state = "" if left is None else f"{span(left)} left"
+    return (*_progress(row, row["sent"]), Text(state))
+
+
+def _progress(row: Status, done_bytes: int) -> tuple[RenderableType, ...]:
+    rate = row.get("rate")
     return (
         plain(f"{row['region']}/{row['name']}" if row["name"] else f"image {row['image_id']}"),
-        ProgressBar(total=max(1, row["size"]), completed=row["cached"], width=24),
-        Text(percent(row["cached"], row["size"])),
-        Text(f"{size(row['cached'])} of {size(row['size'])}"),
+        ProgressBar(total=max(1, row["size"]), completed=done_bytes, width=24),
+        Text(percent(done_bytes, row["size"])),
+        Text(f"{size(done_bytes)} of {size(row['size'])}"),
         Text("" if rate is None else f"{size(rate)}/s"),
-        Text("" if left is None else f"{span(left)} left"),
     )
 
 

@@ -40,14 +40,17 @@ class Readable(Protocol):
 class Offer:
     """A content at an address of its own.
 
+    It becomes an image called ``name`` in ``region``; ``image_id`` is None until the service has accepted that.
     ``requests`` counts how often it was asked for, ``sent`` is what was sent of it to anyone; ``asked`` is called at
     each request.
     """
 
+    region: str
     name: str
     content: Readable
     md5: str
     disk_threads: trio.CapacityLimiter
+    image_id: str | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(TOKEN_BYTES))
     requests: int = 0
     asked: Callable[[], None] = lambda: None

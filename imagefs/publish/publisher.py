@@ -113,11 +113,12 @@ class Publisher:
         kind = image_format(head, name)
         key = ContentKey(content.size_bytes, await self._in_thread(content.md5))
         await self._turns.acquire()
-        offer = Offer(name, content, key.checksum or "", self._disk_threads)
+        offer = Offer(region, name, content, key.checksum or "", self._disk_threads)
         self._offers[offer.token] = offer
         try:
             request = FetchRequest(offer.url(self._settings.url), name, kind)
-            upload = Upload(await self._account.fetch(request, region, key), key)
+            offer.image_id = await self._account.fetch(request, region, key)
+            upload = Upload(offer.image_id, key)
         except BaseException:
             self._offers.pop(offer.token)
             self._turns.release()

@@ -2,12 +2,12 @@
 
 import socket
 import ssl
-import subprocess
 import threading
 from contextlib import suppress
 
 import pytest
 from api_peer import CREDENTIALS, Peer, answers, head, read_request, receive, sends, serving
+from certificates import self_signed
 
 from imagefs import errors
 from imagefs.api import Limits, ServiceClient
@@ -20,25 +20,7 @@ def certificate(tmp_path_factory):
     """A certificate for localhost that signs itself, with its key, in one file."""
     folder = tmp_path_factory.mktemp("tls")
     path = folder / "both.pem"
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-            ),
-            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", folder / "key.pem", "-out", folder / "certificate.pem"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    path.write_bytes((folder / "certificate.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    path.write_bytes(b"".join(part.read_bytes() for part in self_signed(folder, "DNS:localhost")))
     return path
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from certificates import self_signed
 
 from imagefs.emulator import Emulator, EmulatorError, Fault, Switches
 
@@ -105,10 +105,7 @@ def test_thousands_of_images_are_listed(tmp_path: Path) -> None:
 
 def test_https_is_served_with_a_certificate(tmp_path: Path) -> None:
     """Contents too, in each framing; a certificate that is not there is said."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run([*request, *subject, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    cert, key = self_signed(tmp_path)
     with Emulator(tmp_path / "data", tls=(cert, key), switches=Switches()) as service:
         image_id = service.add_synthetic("big", "toronto", 3 << 20)
         for framing in ("length", "chunked", "close"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 from pathlib import Path
 
 import pytest
+from certificates import self_signed
 from mount_programs import attempt, eventually, refusal, run, text
 from test_mount_interrupts import started
 
@@ -157,6 +159,51 @@ def test_ctrl_c_ends_the_wait_and_the_upload_goes_on(service, mounted, disk):
         assert copying.wait(timeout=60) != 0
     run("sync", mounted / "toronto/disk.qcow2")
     run("cmp", disk, mounted / "toronto/disk.qcow2")
+
+
+def test_over_tls(service, mount, workspace, disk, monkeypatch):
+    """By a certificate of the mount's own, which the service has to trust."""
+    certificate, key = self_signed(workspace)
+    address = f"127.0.0.1:{free_port()}"
+    tls = ("--publish-cert", certificate, "--publish-key", key)
+    mounted = mount("--publish", f"https://{address}", "--publish-listen", address, *tls)
+
+    mounted.may_log("could not be uploaded", "could not make")
+    assert "Input/output error" in refusal("cp", disk, mounted / "toronto/distrusted.qcow2")
+    assert [image.status for image in service.images()] == ["killed"]
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    run("cp", disk, mounted / "toronto/server.qcow2")
+    image = service.images()[-1]
+    assert (image.name, image.status) == ("server.qcow2", "active")
+    assert service.content(image.image_id).read_bytes() == disk.read_bytes()
+    run("cmp", disk, mounted / "toronto/server.qcow2")
+    location = [call.params["location"] for call in service.ledger.calls if call.action == "fetch"][-1]
+    assert location.startswith(f"https://{address}/")
+
+
+def test_status_shows_an_upload_while_it_lasts(service, mounted, disk):
+    """How much of it the service has."""
+    service.switches.saving_s = 3600.0
+    size = disk.stat().st_size
+
+    def uploads():
+        return json.loads(mounted.xattr(mounted.path, "status"))["uploads"]
+
+    assert uploads() == []
+    with started("cp", disk, mounted / "toronto/") as copying:
+        eventually(lambda: [upload["sent"] for upload in uploads()] == [size])
+        (upload,) = uploads()
+        (image,) = service.images()
+        told = {"name": "disk.qcow2", "region": "toronto", "size": size, "sent": size, "requests": 1}
+        assert upload == {"image_id": image.image_id, **told}
+        shown = mounted.imagefs("status", mounted.path).stdout.decode()
+        assert "toronto/disk.qcow2" in shown
+        assert "the service has all of it" in shown
+        eventually(lambda: service.image(image.image_id).content is not None)
+        service.set_status(image.image_id, "active")
+        assert copying.wait(timeout=60) == 0
+    eventually(lambda: uploads() == [])
 
 
 def test_the_address_is_a_secret(service, mounted, disk):

@@ -41,7 +41,7 @@ class Site:
 async def running(name: str = "disk.iso") -> AsyncIterator[Site]:
     """A site, taken down at the end."""
     content = Content()
-    offer = Offer(name, content, content.md5(), trio.CapacityLimiter(4))
+    offer = Offer("toronto", name, content, content.md5(), trio.CapacityLimiter(4))
     async with trio.open_nursery() as nursery:
         listeners = await http.listen("127.0.0.1", 0, None)
         (listener,) = listeners
