@@ -7,11 +7,13 @@ that people use. Whatever ends the demo, both end and nothing is left behind.
 from __future__ import annotations
 
 import os
+import random
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, CalledProcessError, Popen, TimeoutExpired
 from typing import Final
@@ -33,6 +35,9 @@ UNMOUNT_LIMIT_S: Final = 20.0
 
 SAVING_S: Final = 1.5
 """How long the service takes for a replica: long enough to be seen pending, short enough to be waited for."""
+
+UPLOAD_PORTS: Final = range(18_000, 28_000)
+"""Where a free one is looked for: below those that the kernel gives to whoever names none (ip(7), local ports)."""
 
 FETCHED: Final = "tools.iso"
 """An image that is not in the account, for the service to download."""
@@ -125,10 +130,12 @@ def _mounted(
 ) -> Iterator[Popen[bytes]]:
     """The account mounted on *mountpoint*, by a process whose cache and log are in *scratch*."""
     complaint = scratch / "mount.err"
+    published = f"127.0.0.1:{_free_port()}"
     command: list[str | Path] = [
         *(sys.executable, "-P", "-m", "imagefs", "mount", "--foreground"),
         *("--api-url", emulator.api_url, "--credentials", emulator.credentials_file),
         *("--cache-dir", scratch / "cache", "--log-file", scratch / "mount.log"),
+        *("--publish", f"http://{published}", "--publish-listen", published),
         *("--", mountpoint),
     ]
     # What the person has set up is for other mounts than this one.
@@ -144,6 +151,15 @@ def _mounted(
         yield mount
     finally:
         _end(mount, mountpoint)
+
+
+def _free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    for port in random.sample(UPLOAD_PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise SetupError("The demo finds no free port on this machine.")
 
 
 def _await_mount(mountpoint: Path, mount: Popen[bytes], complaint: Path, stop: StopRequest) -> None:

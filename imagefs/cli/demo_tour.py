@@ -116,7 +116,14 @@ def _fetching(url: str) -> tuple[Step, ...]:
         ),
         Step("That takes its time, too.", "sync toronto/tools.iso", "sync", waits=True),
         Step("The file tells what became of it.", "tail -n 2 toronto/.fetch", "tail"),
-        Step("Now the account is as it was.", "rm toronto/tools.iso", "rm"),
+        Step(
+            "Content that no image has is uploaded: the service downloads it from the mount.\n"
+            "The program is done when the image is active.",
+            "qemu-img convert -c -O qcow2 montreal/server.qcow2 toronto/new.qcow2",
+            "qemu-img",
+            waits=True,
+        ),
+        Step("Now the account is as it was.", "rm -f toronto/tools.iso toronto/new.qcow2", "rm"),
     )
 
 
