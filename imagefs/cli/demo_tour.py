@@ -184,7 +184,7 @@ def run_tour(steps: Sequence[Step], mountpoint: Path, ledger: Ledger, stop: Stop
             all_went_well = False
             click.secho(f"[{problem}]", fg="red")
     if left_out:
-        click.echo(f"\nLeft out, as they are not installed: {', '.join(left_out)}.")
+        click.echo(f"\nLeft out, as they are not installed: {', '.join(dict.fromkeys(left_out))}.")
     return all_went_well
 
 
