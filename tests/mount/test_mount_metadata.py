@@ -219,6 +219,18 @@ def test_a_broken_image_does_not_hide_the_others(service, mount):
         assert "size" in mounted.xattr(mounted / "toronto" / name, "error")
 
 
+@pytest.mark.parametrize("checksum", ["no MD5 at all", None])
+def test_an_image_that_cannot_be_checked_is_read_and_not_moved(service, mount, checksum):
+    """Without an MD5 its size alone is compared: where the service gives a senseless one, the file says so."""
+    service.add_image("a", "toronto", b"abc", checksum=checksum)
+    mounted = mount()
+    assert run("cat", mounted / "toronto/a") == b"abc"
+    assert "not supported" in refusal("mv", mounted / "toronto/a", mounted / "montreal/a")
+    if checksum is not None:
+        assert checksum in mounted.xattr(mounted / "toronto/a", "error")
+    assert [image.region for image in service.images()] == ["toronto"]
+
+
 def test_a_removed_image_is_gone_within_the_listings_lifetime(service, mount):
     """What others remove disappears when the listing is asked for again, which is soon while one is pending."""
     image_id = service.add_image("a", "toronto", b"abc")

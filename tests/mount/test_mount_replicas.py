@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Final
 
 import pytest
 from mount_programs import attempt, eventually, refusal, run, text
@@ -115,6 +116,53 @@ def test_a_copy_of_gigabytes_is_one_replica(service, mount):
     assert text("stat", "-c", "%s", mounted / "montreal/a") == size
     assert service.ledger.count("replicate") == 1
     assert service.ledger.count("retrieve") == 0
+
+
+PIECEWISE: Final = """
+import os, sys
+old, new = sys.argv[2:]
+source = os.open(sys.argv[1], os.O_RDONLY)
+size = os.fstat(source).st_size
+targets = [os.open(old, os.O_WRONLY | os.O_CREAT), os.open(old, os.O_WRONLY)]
+pieces = [(offset, min(70_000, size - offset)) for offset in range(0, size, 70_000)]
+def copy(number, offset, length):
+    while length:
+        done = os.copy_file_range(source, targets[number % 2], length, offset, offset)
+        offset, length = offset + done, length - done
+for number, piece in enumerate(reversed(pieces[1:])):
+    copy(number, *piece)
+    if number == 1:
+        (os.unlink if new == "-" else lambda name: os.rename(name, new))(old)
+copy(0, *pieces[-1])
+copy(0, *pieces[0])
+for target in targets:
+    os.close(target)
+"""
+"""Copies in pieces from the end on, one of them twice, through two descriptors; meanwhile the target is renamed, or
+removed where the new name is ``-``."""
+
+
+def test_pieces_make_one_replica_whatever_becomes_of_the_name(service, mount):
+    """In any order, some twice, by several handles, under another name than it began with."""
+    service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    old, new = mounted / "montreal/old", mounted / "montreal/new"
+    run("python3", "-c", PIECEWISE, mounted / "toronto/a", old, new)
+    run("sync", new)
+    assert names(service, "montreal") == ["new"]
+    assert run("cat", new) == CONTENT
+    assert outcomes(service, "replicate") == ["ok"]
+
+
+def test_pieces_of_a_file_that_is_removed_make_none(service, mount):
+    """Whoever fills it is told so."""
+    service.add_image("a", "toronto", CONTENT)
+    mounted = mount()
+    assert "No such file" in refusal(
+        "python3", "-c", PIECEWISE, mounted / "toronto/a", mounted / "montreal/old", "-"
+    )
+    assert os.listdir(mounted / "montreal") == [".fetch"]
+    assert outcomes(service, "replicate") == []
 
 
 def test_a_copy_that_is_stopped_and_goes_on_is_one_replica(service, mount):
