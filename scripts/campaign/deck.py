@@ -35,7 +35,7 @@ ROUNDS: Final = (
     Round("killed-reads", machine.images, machine.run_killed, machine.KILL_KINDS, often=3, calm=False),
     Round("stopped", machine.images, machine.run_stopped, machine.STOP_KINDS),
     Round("limited", machine.many_images, machine.run_limited, machine.LIMIT_KINDS),
-    Round("calls", machine.images, machine.run_calls, machine.CALL_KINDS, often=4),
+    Round("calls", machine.call_images, machine.run_calls, machine.CALL_KINDS, often=4),
     Round("damaged", cache.images, cache.run_damaged, cache.DAMAGE_KINDS, often=3, calm=False),
     Round("disk", cache.images, cache.run_disk, cache.DISK_KINDS),
     Round("service", service.images, service.run, service.KINDS, often=3),

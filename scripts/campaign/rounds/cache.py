@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from campaign.daemon import Daemon, MountFailed
+from campaign.injection import Injection, injected
 from campaign.scene import ALL_SHAPES, Scene, readings
 from campaign.subjects import Subject, Subjects
 
@@ -19,7 +20,10 @@ FLIPPED_INDEX: Final = "cache: flipped bit of the index"
 CUT: Final = "cache: file cut"
 REMOVED: Final = "cache: file removed"
 INDEX_REMOVED: Final = "cache: index removed"
-DAMAGE_KINDS: Final = (FLIPPED, FLIPPED_INDEX, CUT, REMOVED, INDEX_REMOVED)
+NO_HOLES: Final = Injection("fallocate", "EOPNOTSUPP", every=1)
+"""Space that is given back within a file, as that of a damaged block."""
+
+DAMAGE_KINDS: Final = (FLIPPED, FLIPPED_INDEX, CUT, REMOVED, INDEX_REMOVED, NO_HOLES.kind)
 
 FULL: Final = "disk: full"
 READ_ONLY: Final = "disk: read-only"
@@ -52,8 +56,12 @@ def run_damaged(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> 
             path.unlink()
         scene.tally.strike(INDEX_REMOVED)
     scene.mount()
-    for shape in ("random", rng.choice(("sequential", "shuffled", "direct", "sendfile"))):
-        scene.read_together(readings(rng, images, (shape,)))
+    with injected(scene.daemon.pid, NO_HOLES, scene.folder) as counted:
+        scene.read_together(readings(rng, images, ("random",)))
+    scene.tally.strike(NO_HOLES.kind, counted.times)
+    scene.read_together(
+        readings(rng, images, (rng.choice(("sequential", "shuffled", "direct", "sendfile")),))
+    )
     scene.must_read(images, "damage is mended")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import random
 import resource
 import signal
@@ -22,7 +24,6 @@ CACHE_CALLS: Final = (
     Injection("pwrite64", "EDQUOT"),
     Injection("fdatasync,fsync", "EIO", every=2),
     Injection("preadv,preadv2,pread64", "EIO", every=4),
-    Injection("fallocate", "EOPNOTSUPP", every=1),
     Injection("ftruncate", "EIO", every=2),
 )
 """Calls that the mount makes for its cache only: a reader never notices that they fail."""
@@ -44,6 +45,8 @@ LIMIT_KINDS: Final = ("machine: few descriptors",)
 CALL_KINDS: Final = tuple(injection.kind for injection in (*CACHE_CALLS, *OTHER_CALLS))
 
 SPARE_DESCRIPTORS: Final = 3
+CALLS_A_ROUND: Final = 4
+IMAGES_A_CALL: Final = 4
 
 
 def images(subjects: Subjects, rng: random.Random) -> list[Subject]:
@@ -111,21 +114,31 @@ def run_limited(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> 
     scene.must_read(images, "the mount lives on")
 
 
+def call_images(subjects: Subjects, rng: random.Random) -> list[Subject]:
+    """Some for each kind of system call."""
+    return subjects.make_some(rng, CALLS_A_ROUND * IMAGES_A_CALL, 4)
+
+
 def run_calls(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
-    """A few system calls fail again and again while images are read."""
+    """A few system calls fail again and again while images are read over new connections, and evicted."""
     scene.emulator.switches.range = rng.random() < 0.7
-    half = len(images) // 2
-    for injection, chosen in (
-        (rng.choice(CACHE_CALLS), images[:half]),
-        (rng.choice(OTHER_CALLS), images[half:]),
-    ):
+    parts = [images[at : at + IMAGES_A_CALL] for at in range(0, len(images), IMAGES_A_CALL)]
+    for injection, chosen in zip(rng.sample(CACHE_CALLS + OTHER_CALLS, CALLS_A_ROUND), parts, strict=True):
+        scene.proxy.cut_all()
         with injected(scene.daemon.pid, injection, scene.folder) as counted:
             witnesses = scene.read_together(readings(rng, chosen), extra_s=30.0)
+            _evict(scene)
         scene.tally.strike(injection.kind, counted.times)
         scene.ensure_alive()
         if injection in CACHE_CALLS:
             _judge_cache(scene, injection, witnesses)
         scene.must_read(chosen, "the mount lives on")
+
+
+def _evict(scene: Scene) -> None:
+    """Have everything evicted; where its calls fail, it may say so."""
+    with contextlib.suppress(OSError):
+        os.setxattr(scene.daemon.root, "user.imagefs.evict", b"")
 
 
 def _judge_cache(scene: Scene, injection: Injection, witnesses: Sequence[Witness]) -> None:
