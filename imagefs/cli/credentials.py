@@ -14,6 +14,7 @@ from typing import Final
 
 import platformdirs
 
+from imagefs.cli import keyring_key
 from imagefs.core.models import Credentials
 from imagefs.errors import SetupError
 
@@ -49,7 +50,25 @@ def is_in(environment: Mapping[str, str]) -> bool:
 
 
 def from_file(path: Path) -> Credentials:
-    """The credentials of a TOML file that nobody else can read. Raises SetupError."""
+    """The credentials of a TOML file that nobody else can read; the key may be in the keyring. Raises SetupError."""
+    values = _values(path)
+    api_id, api_key = values.get("api_id"), values.get("api_key")
+    if values.get("keyring") is True and isinstance(api_id, str):
+        api_key = keyring_key.load(api_id)
+    return checked(api_id, api_key, f"the credentials file {path}")
+
+
+def in_keyring(path: Path) -> str | None:
+    """The API ID of a file whose key is in the keyring, else None."""
+    try:
+        values = _values(path)
+    except SetupError:
+        return None
+    api_id = values.get("api_id")
+    return api_id if values.get("keyring") is True and isinstance(api_id, str) else None
+
+
+def _values(path: Path) -> Mapping[str, object]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -72,12 +91,25 @@ def from_file(path: Path) -> Credentials:
         values = None
     if values is None:  # outside the handler: the parser's message could quote the key
         raise SetupError(f"The credentials file {path} is not valid TOML; it needs api_id and api_key.")
-    return checked(values.get("api_id"), values.get("api_key"), f"the credentials file {path}")
+    return values
 
 
-def store(path: Path, credentials: Credentials) -> None:
-    """Write a file for :func:`from_file`, whole or not at all, over whatever is there. Raises SetupError."""
-    text = f"api_id = {json.dumps(credentials.api_id)}\napi_key = {json.dumps(credentials.api_key)}\n"
+def store(path: Path, credentials: Credentials, *, keyring: bool = False) -> None:
+    """Write a file for :func:`from_file`, over what is there; *keyring*: the key goes there. Raises SetupError."""
+    kept_id = in_keyring(path)
+    if keyring:
+        keyring_key.store(credentials.api_id, credentials.api_key)
+        _write(path, f"api_id = {json.dumps(credentials.api_id)}\nkeyring = true\n")
+    else:
+        _write(
+            path, f"api_id = {json.dumps(credentials.api_id)}\napi_key = {json.dumps(credentials.api_key)}\n"
+        )
+    if kept_id is not None and (kept_id != credentials.api_id or not keyring):
+        keyring_key.remove(kept_id)
+
+
+def _write(path: Path, text: str) -> None:
+    """Make *path* a file with *text*, whole or not at all, that nobody else can read. Raises SetupError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, draft = tempfile.mkstemp(

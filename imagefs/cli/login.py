@@ -8,30 +8,35 @@ import sys
 
 import click
 
-from imagefs.cli import credentials, settings
+from imagefs.cli import credentials, keyring_key, settings
 from imagefs.cli.service import client_of, listed
 from imagefs.errors import SetupError
 
 
 @click.command("login")
 @settings.account_options
-def login_command(**given: object) -> None:
+@click.option(
+    "--keyring", is_flag=True, help="Keep the key in the desktop's keyring, and only the ID in the file."
+)
+def login_command(keyring: bool, **given: object) -> None:
     """Ask for the API ID and the API key, try them, and store them where only you can read them.
 
     The key is not shown while it is typed. Without a terminal, both are read from standard input, a line each.
-    Nothing is stored unless the service accepts them.
+    Nothing is stored unless the service accepts them. A keyring takes the package keyring, and a desktop that is
+    unlocked whenever something is mounted.
 
     \b
     Example:
       imagefs login
-      imagefs login --profile work
+      imagefs login --profile work --keyring
     """
     chosen = settings.settle(given)
     file = chosen.credentials_file
     account = credentials.checked(*_typed(), "what was typed")
     images = listed(client_of(chosen, account))
-    credentials.store(file, account)
-    click.echo(f"The service accepts them: {_count(len(images))}. Stored in {file}.")
+    credentials.store(file, account, keyring=keyring)
+    place = f"{file}, the key in the keyring" if keyring else file
+    click.echo(f"The service accepts them: {_count(len(images))}. Stored in {place}.")
     if chosen.profile is None and credentials.is_in(os.environ):
         click.echo("LUNANODE_API_ID and LUNANODE_API_KEY are set, and come before that file.", err=True)
 
@@ -46,6 +51,9 @@ def logout_command(**given: object) -> None:
       imagefs logout --profile work
     """
     file = settings.settle(given).credentials_file
+    kept_id = credentials.in_keyring(file)
+    if kept_id is not None:
+        keyring_key.remove(kept_id)
     try:
         file.unlink()
     except FileNotFoundError as error:

@@ -169,3 +169,58 @@ def test_what_the_service_says_reaches_no_terminal_as_it_is(
     done = run(capsys, "whoami", "--credentials", str(service.credentials_file))
     assert done.status == 1
     assert "\x1b" not in done.line
+
+
+@pytest.fixture
+def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A desktop's keyring: its folder, with a file for each key."""
+    folder = tmp_path / "keyring"
+    folder.mkdir()
+    monkeypatch.setenv("FOLDER_KEYRING", str(folder))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "folder_keyring.FolderKeyring")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    return folder
+
+
+def test_the_key_in_the_keyring(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, service: Emulator, keyring: Path
+) -> None:
+    """The file holds the ID alone, commands find the key, and no copy of it outlives its use."""
+    type_in(monkeypatch, service.api_id, KEY)
+    done = run(capsys, "login", "--keyring")
+    assert (done.status, done.out.endswith("the key in the keyring.\n")) == (0, True)
+    assert default_file().read_text() == f'api_id = "{service.api_id}"\nkeyring = true\n'
+    assert [path.read_text() for path in keyring.iterdir()] == [KEY]
+    assert from_file(default_file()).api_key == KEY
+    assert run(capsys, "whoami").status == 0
+
+    type_in(monkeypatch, service.api_id, KEY)
+    assert run(capsys, "login").status == 0
+    assert list(keyring.iterdir()) == []
+    assert "keyring" not in default_file().read_text()
+
+    type_in(monkeypatch, service.api_id, KEY)
+    assert run(capsys, "login", "--keyring").status == 0
+    assert run(capsys, "logout").status == 0
+    assert list(keyring.iterdir()) == []
+    assert not default_file().exists()
+
+
+def test_a_keyring_that_is_of_no_use(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, service: Emulator, keyring: Path
+) -> None:
+    """One line says so: at login nothing is stored, and later it is the key that is missing."""
+    type_in(monkeypatch, service.api_id, KEY)
+    assert run(capsys, "login", "--keyring").status == 0
+    (kept,) = keyring.iterdir()
+    kept.unlink()
+    done = run(capsys, "whoami")
+    assert (done.status, "gives no API key" in done.line) == (1, True)
+    assert run(capsys, "logout").status == 0
+    for backend in ("keyring.backends.null.Keyring", "keyring.backends.fail.Keyring"):
+        monkeypatch.setenv("PYTHON_KEYRING_BACKEND", backend)
+        type_in(monkeypatch, service.api_id, KEY)
+        done = run(capsys, "login", "--keyring")
+        assert (done.status, "does not take the API key" in done.line) == (1, True)
+        assert CANARY[:12] not in done.line
+        assert not default_file().exists()
