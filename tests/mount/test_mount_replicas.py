@@ -251,6 +251,31 @@ def test_a_move_whose_replica_fails_is_taken_back(service, mount, fault, reason)
     assert run("cat", mounted / "toronto/a") == CONTENT
 
 
+def test_a_move_is_answered_before_its_replica_is_made(service, mount):
+    """Both regions can be used meanwhile; who removes the replica has the source back."""
+    service.switches.saving_s = 600.0
+    service.add_image("a", "toronto", CONTENT)
+    for region in ("toronto", "montreal"):
+        service.add_image("other", region, CONTENT)
+    mounted = mount()
+    mounted.may_log("stays, as its replica was deleted")
+    run("mv", mounted / "toronto/a", mounted / "montreal/b")
+    assert text("ls", mounted / "toronto") == "other"
+    for command in (["cat"], ["mv", "-t", mounted / "roubaix"]):
+        assert "Resource temporarily unavailable" in refusal(*command, mounted / "montreal/b")
+    eventually(  # the kernel keeps the source's mode for a moment
+        lambda: text("stat", "-c", "%04a %s", mounted / "montreal/b") == f"0000 {len(CONTENT)}"
+    )
+    for region in ("toronto", "montreal"):
+        run("mv", mounted / region / "other", mounted / region / "renamed")
+        assert run("cat", mounted / region / "renamed") == CONTENT
+    assert outcomes(service, "delete") == []
+    run("rm", mounted / "montreal/b")
+    eventually(lambda: text("ls", mounted / "toronto").split() == ["a", "renamed"])
+    assert names(service, "toronto") == ["a", "renamed"]
+    assert names(service, "montreal") == ["renamed"]
+
+
 def test_a_replica_can_be_renamed_and_removed_while_it_is_made(service, mount):
     """It is there at once under its name, without permissions, and with its size."""
     service.switches.saving_s = 60.0
