@@ -13,7 +13,7 @@ from imagefs.cli.asking import STATUS_S, ask_one
 from imagefs.cli.paths import Untouched
 from imagefs.errors import SetupError
 from imagefs.fuse.mountpoint import unmount
-from imagefs.fuse.mounts import FILESYSTEM_TYPE, mount_at
+from imagefs.fuse.mounts import FILESYSTEM_TYPE, holder_of, mount_at
 
 LAST_FLUSH_S: Final = 15.0
 """How long the mount's process may take to bring its cache to rest."""
@@ -34,7 +34,13 @@ def umount_command(mountpoint: Path, lazy: bool) -> None:
         raise SetupError(f"{mountpoint} is not a mount of imagefs.")
     daemon = _daemon_of(mountpoint)
     unmount(mountpoint, lazy=lazy)
-    if daemon is not None:
+    holder = holder_of(mount.device)
+    if holder is not None:
+        click.echo(
+            f"Unmounted here. It goes on, as the mount namespace of process {holder} has it, too: a container, maybe.",
+            err=True,
+        )
+    elif daemon is not None:
         _await_end(daemon)
 
 

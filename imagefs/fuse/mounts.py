@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,15 @@ def own_mount_above(path: Path) -> Mount | None:
         mount = mount_at(above)
         if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
             return mount
+    return None
+
+
+def holder_of(device: str) -> int | None:
+    """A process in whose mount namespace *device* is mounted; None where there is none that this user may look at."""
+    for mountinfo in Path("/proc").glob("[0-9]*/mountinfo"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if any(mount.device == device for mount in mounts(mountinfo)):
+                return int(mountinfo.parent.name)
     return None
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mount_programs import MYSELF, attempt, environment_of, eventually, refusal, run, text
+from mount_programs import IN_OWN_NAMESPACE, MYSELF, attempt, environment_of, eventually, refusal, run, text
 
 MIB = 1 << 20
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -142,6 +142,23 @@ def test_a_lazy_umount_detaches_a_busy_mount(service, mount):
         assert file.read() == b"abc"
         file.close()
         assert umount.wait(20) == 0
+    assert mounted.ended()
+
+
+@pytest.mark.root
+def test_umount_of_what_a_container_has_as_well(service, mount):
+    """Who has taken the tree along keeps it, and the mount's process with it; whoever unmounts it here is told."""
+    mounted = mount()
+    there = mounted.path.with_name("there")
+    there.mkdir()
+    script = 'mount --bind "$1" "$2"; echo ready; read end'
+    container = [*IN_OWN_NAMESPACE, "sh", "-c", script, "sh", mounted.path, there]
+    with subprocess.Popen(container, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"ready\n"
+        done = mounted.imagefs("umount", mounted.path)
+        assert (done.returncode, mounted.is_mounted) == (0, False)
+        assert f"the mount namespace of process {holder.pid} has it" in done.stderr.decode()
+        holder.stdin.close()
     assert mounted.ended()
 
 
