@@ -22,7 +22,7 @@ from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.writeback import IndexWriter
 from imagefs.core.models import ImageDetails, ListedImage, Phase
-from imagefs.errors import ServiceError
+from imagefs.errors import RefusedUnknownImage, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,9 @@ class DetailsCache:
         return self._received(replace(answer, image_id=image_id))
 
     def _note_failure(self, image_id: str, error: ServiceError) -> None:
-        log.warning("The details of image %s cannot be had: %s", image_id, error)
+        # That an image goes while somebody looks is no trouble.
+        level = logging.INFO if isinstance(error, RefusedUnknownImage) else logging.WARNING
+        log.log(level, "The details of image %s cannot be had: %s", image_id, error)
         self._outage.note_failure(image_id, error)
         self._failures[image_id] = copy(error)  # without the traceback, whose frames hold answers
         self.note_error(image_id, str(error))

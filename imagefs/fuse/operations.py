@@ -7,6 +7,7 @@ must be quick.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from typing import Final
 
@@ -314,7 +315,9 @@ class Operations(pyfuse3.Operations):
         rdev: int,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """mknod(2)."""
+        """mknod(2): tar makes files so that it gives extended attributes before it opens them."""
+        if stat.S_ISREG(mode):
+            return self._entry(await self._tree.changes.make(parent_inode, name))
         raise self._tree.changes.refusal_of_structure(parent_inode)
 
     def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:

@@ -52,6 +52,12 @@ class Changes:
         self._resolution.remember(node)
         return self._files.open_draft(draft, writable=True), self._rules.of_draft(node, draft)
 
+    async def make(self, parent: int, name: bytes) -> Attributes:
+        """As :meth:`create`, for a program that opens the file afterwards."""
+        opened, attributes = await self.create(parent, name)
+        await self._files.release(opened.handle)
+        return attributes
+
     def _region(self, inode: int) -> Region:
         """The region in which something is to be changed. Raises ReadOnly or NotPermitted."""
         self.refuse_if_read_only()

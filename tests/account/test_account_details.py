@@ -1,5 +1,6 @@
 """Details: kept for good while an image is active, shared by all who ask, in step with the listing."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -307,6 +308,26 @@ def test_a_failure_is_remembered_shown_and_forgotten(failure: ServiceError) -> N
         assert account.error_of("1") is None
 
     play_with(stage, scene)
+
+
+@pytest.mark.parametrize(
+    ("failure", "level"),
+    [(RefusedUnknownImage("invalid image"), logging.INFO), (ServiceError("It failed."), logging.WARNING)],
+)
+def test_an_image_that_goes_is_no_trouble(
+    failure: ServiceError, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody may delete it while its details are asked for."""
+    caplog.set_level(logging.INFO)
+    stage = Stage(FakeService([image("1")]))
+    stage.service.failures["1"] = failure
+
+    async def scene(account: Account) -> None:
+        with pytest.raises(ServiceError):
+            await account.details("1")
+
+    play_with(stage, scene)
+    assert [record.levelno for record in caplog.records if "cannot be had" in record.message] == [level]
 
 
 def test_details_that_make_no_sense_are_shown_with_their_problem_and_asked_for_again() -> None:

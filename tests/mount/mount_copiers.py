@@ -114,6 +114,10 @@ COPIERS: Final = {
         'tar -C "$1" -cf - "$2" | tar -C "$3" -xf -', "{folder}", "{name}", "{into}",
         renames=False, replaces=True,
     ),
+    "tar-xattrs": _shell(
+        'tar --xattrs -C "$1" -cf - "$2" | tar --xattrs -C "$3" -xf -', "{folder}", "{name}", "{into}",
+        renames=False, replaces=True,
+    ),
     "cpio": _shell(
         'cd "$1" && echo "$2" | cpio -p "$3"', "{folder}", "{name}", "{into}", renames=False, replaces=True
     ),
