@@ -185,6 +185,13 @@ BUGS: Final = (
         "test_fuse_operations.py",
     ),
     Bug(
+        "a rename leaves its whiteout out",
+        "fuse/operations",
+        "if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):",
+        "if False:",
+        "test_fuse_operations.py::test_flags_of_rename_that_are_not_known_are_refused",
+    ),
+    Bug(
         "a bug ends the mount",
         "fuse/answering",
         "        except Exception as error:\n            raise reply_for(operation.__name__, error) from error",

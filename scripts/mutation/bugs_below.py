@@ -252,6 +252,13 @@ _API: Final = (
         "test_api_client.py::test_a_change_whose_answer_is_lost_may_be_done_and_is_not_sent_again",
     ),
     Bug(
+        "a change that was answered 5xx is one whose answer is lost",
+        "api/client",
+        "lost = ServerFailed(str(exc))",
+        "lost = AnswerLost(str(exc))",
+        "test_api_client.py::test_only_a_failing_service_is_told_as_such",
+    ),
+    Bug(
         "of one id twice the last counts",
         "api/parsing",
         "elif image is not None and image.image_id in images:",

@@ -166,6 +166,18 @@ def test_a_change_whose_answer_is_lost_may_be_done_and_is_not_sent_again(peer, c
     assert len(peer.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [(answers(b"", 500), errors.ServerFailed), (sends_and_closes(b""), errors.AnswerLost)],
+)
+def test_only_a_failing_service_is_told_as_such(peer, client, change, step, error):
+    """5xx is the service's own word that it could not; silence is not."""
+    peer.script(step)
+    with pytest.raises(errors.AnswerLost) as caught:
+        change(client)
+    assert type(caught.value) is error
+
+
 def test_a_change_that_the_service_puts_off_is_sent_again(peer, client, change):
     """429 means that nothing was carried out."""
     peer.script(answers(b"", 429), answers({"success": "yes", "image_id": "5"}))

@@ -85,6 +85,9 @@ class FakeTree:
     async def create(self, parent: int, name: bytes) -> Any:
         return self._answer("create", parent, name)
 
+    async def make(self, parent: int, name: bytes) -> Any:
+        return self._answer("make", parent, name)
+
     async def read(self, handle: int, offset: int, length: int) -> Any:
         return self._answer("read", handle, offset, length)
 
@@ -316,6 +319,7 @@ def test_changes_reach_the_tree() -> None:
         ("rename", 1, b"x", 2, b"y", pyfuse3.RENAME_NOREPLACE, CONTEXT),
         ("rename", 1, b"x", 2, b"y", pyfuse3.RENAME_EXCHANGE, CONTEXT),
         ("link", 5, 1, b"x", CONTEXT),
+        ("mknod", 1, b"x", stat.S_IFREG | 0o644, 0, CONTEXT),
     ):
         call(tree, *args)
     assert tree.calls == [
@@ -327,7 +331,18 @@ def test_changes_reach_the_tree() -> None:
         ("rename", 1, b"x", 2, b"y", False),
         ("rename", 1, b"x", 2, b"y", True),
         ("link", 5, 1, b"x"),
+        ("make", 1, b"x"),
     ]
+
+
+@pytest.mark.parametrize("flags", [1 << 2, 1 << 3, 1 << 2 | pyfuse3.RENAME_NOREPLACE])
+def test_flags_of_rename_that_are_not_known_are_refused(flags: int) -> None:
+    """RENAME_WHITEOUT among them, and the tree hears nothing of it."""
+    tree = FakeTree()
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        call(tree, "rename", 1, b"x", 1, b"y", flags, CONTEXT)
+    assert caught.value.errno == errno.EINVAL
+    assert tree.calls == []
 
 
 def test_fsync_has_no_deadline(autojump_run: Callable[..., Any]) -> None:
