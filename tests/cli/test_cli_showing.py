@@ -12,8 +12,9 @@ from cli_terminal import Terminal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagefs.cli import status
 from imagefs.cli.service import in_parallel
-from imagefs.cli.showing import plain, size, span
+from imagefs.cli.showing import plain, show, size, span
 from imagefs.emulator import Emulator
 
 IMAGEFS = (sys.executable, "-m", "imagefs")
@@ -79,3 +80,27 @@ def test_work_side_by_side() -> None:
     assert list(in_parallel(str, [], 4)) == []
     with pytest.raises(ZeroDivisionError):
         list(in_parallel(lambda number: 1 // number, [0], 4))
+
+
+@pytest.mark.parametrize(
+    ("requests", "sent", "shown"),
+    [
+        (0, 0, "not asked for yet"),
+        (1, 3 << 20, "1.0 MiB/s  5 s left"),
+        (2, 8 << 20, "the service has all of it"),
+    ],
+)
+def test_how_far_an_upload_is(
+    capsys: pytest.CaptureFixture[str], requests: int, sent: int, shown: str
+) -> None:
+    """By two looks that are two seconds apart."""
+    row = {"image_id": "7", "region": "toronto", "name": "disk", "size": 8 << 20, "requests": requests}
+    looks = [{"mountpoint": "/m", "now": 10.0, "uploads": [{**row, "sent": min(sent, 1 << 20)}]}]
+    looks += [{"mountpoint": "/m", "now": 12.0, "uploads": [{**row, "sent": sent}]}]
+    (after,) = status._with_rates(looks[:1], looks[1:])
+    for part in status._section("uploads", map(status._upload, after["uploads"]), 0):
+        show(part)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "uploads"
+    assert "toronto/disk" in lines[1]
+    assert lines[1].endswith(shown)
