@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from mount_point import Mounted
@@ -88,3 +90,19 @@ def test_a_mount_outlives_a_lack_of_descriptors(service, mount):
     check_life_under_a_limit(
         service, mounted, mounted.person, "nofile", 3, "(?i)too many open files|no cache file"
     )
+
+
+def test_threads_keep_no_memory_of_their_own(mount):
+    """What one has freed, the next one gets: glibc's malloc has no further heap (of 64 MiB, aligned so)."""
+    mounted = mount()
+    for number in range(IMAGES):
+        run("cat", mounted / f"toronto/{number}", person=mounted.person)
+    maps = Path(f"/proc/{mounted.pid}/maps").read_text(encoding="utf-8")
+    places = [[int(end, 16) for end in line.split()[0].split("-")] for line in maps.splitlines()]
+    heap_bytes = 64 * MIB
+    heaps = [
+        first
+        for (first, used), (rest, end) in itertools.pairwise(places)
+        if first % heap_bytes == 0 and used == rest and end - first == heap_bytes
+    ]
+    assert not heaps
