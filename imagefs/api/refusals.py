@@ -40,8 +40,9 @@ _RULES: Final[tuple[tuple[type[ServiceError], re.Pattern[str]], ...]] = tuple(
         (Overloaded, r"rate.?limit|too many (requests|calls)|try again later|temporarily unavailable"),
         (
             RefusedUnknownImage,
-            r"\b(invalid|unknown|no such|nonexistent) image\b(?!\s+(name|format|location|url|type|size))"
-            r"|\bimage\b.*\b(not found|does not exist|doesn't exist|unknown)|^\W*not found\W*$",
+            r"\b(invalid|unknown|no such|nonexistent) image(_id)?\b(?!\s+(name|format|location|url|type|size))"
+            r"|\bimage(_id)?\b.*\b(not (be )?found|does not exist|doesn't exist|unknown)|^\W*not found\W*$"
+            r"|\bimage[ _]id\b.*\binvalid\b|\bno image with\b",
         ),
         (
             CredentialsRefused,
