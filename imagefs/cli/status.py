@@ -102,6 +102,8 @@ def _with_rates(before: list[Status], after: list[Status]) -> list[Status]:
     """*after*, with what each transfer and upload moved a second since *before*."""
     earlier = {status["mountpoint"]: status for status in before}
     for status in after:
+        if not status["answers"]:
+            continue
         last = earlier.get(status["mountpoint"], {})
         passed_s = status["now"] - last.get("now", 0.0)
         for kind, done in MOVING.items():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cli_terminal import Terminal
 from mount_point import Mounted
-from mount_programs import eventually, nobody, refusal, run, text
+from mount_programs import MYSELF, eventually, nobody, refusal, run, text
 
 from imagefs.emulator import Emulator
 from imagefs.emulator.faults import Fault
@@ -200,6 +200,11 @@ def test_mounts_that_do_not_answer(mount: MakeMount, service: Emulator) -> None:
     done = mounted.imagefs("status", mounted.path)
     assert done.returncode == 1
     assert "the mount has died" in done.stdout.decode()
+    watching = [*MYSELF.imagefs, "status", "--watch", "--json", "--interval", "0.2", str(mounted.path)]
+    with subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as watch:
+        for _ in range(2):
+            assert json.loads(watch.stdout.readline())[0]["answers"] is False
+        watch.kill()
     for command in ("wait", "warm", "pin"):
         assert "the mount has died" in commands.fails(command, mounted / "toronto/x")
 
