@@ -142,7 +142,9 @@ class Model:
         if replica_id is None or replica_id not in self.images or self.images[replica_id].failed:
             return []
         replica = found.get(replica_id)
-        if replica is None or replica.status != "active":
+        if replica is None:  # it has become the source of another move, or was removed itself
+            return self._lost(replica_id, found)
+        if replica.status != "active":
             return [f"image {image_id} was deleted before its replica {replica_id} was active"]
         return []
 
