@@ -84,16 +84,6 @@ def _get(name: str, _index: int, path: str) -> Found:
     return {"value": os.getxattr(path, name).decode("utf-8", "replace")}
 
 
-def _set(name: str, _index: int, path: str) -> Found:
-    os.setxattr(path, name, b"yes")
-    return {}
-
-
-def _remove(name: str, _index: int, path: str) -> Found:
-    os.removexattr(path, name)
-    return {}
-
-
 def _link(source: str, _index: int, target: str) -> Found:
     os.link(source, target)
     return {}
@@ -141,8 +131,6 @@ def _read(index: int, path: str) -> Found:
 
 _ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "get": partial(_one_by_one, _get),  # NAME PATH...
-    "set": partial(_one_by_one, _set),  # NAME PATH...
-    "remove": partial(_one_by_one, _remove),  # NAME PATH...
     "link": partial(_one_by_one, _link),  # SOURCE TARGET
     "write": partial(_one_by_one, _write),  # TEXT PATH
     "submit": partial(_one_by_one, _submit),  # TEXT PATH

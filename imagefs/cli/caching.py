@@ -65,19 +65,19 @@ class MountedCache:
 
     def clear(self) -> None:
         """As the protocol says."""
-        ask_one("set", "user.imagefs.evict", self.mountpoint, within_s=CHANGE_S)
+        self._get("user.imagefs.do.evict", self.mountpoint)
 
     def evict(self, image: str) -> None:
         """As the protocol says."""
-        ask_one("set", "user.imagefs.evict", image, within_s=CHANGE_S)
+        self._get("user.imagefs.do.evict", image)
 
     def pin(self, image: str) -> None:
         """As the protocol says."""
-        ask_one("set", "user.imagefs.pin", image, within_s=CHANGE_S)
+        self._get("user.imagefs.do.pin", image)
 
     def unpin(self, image: str) -> None:
         """As the protocol says."""
-        ask_one("remove", "user.imagefs.pin", image, within_s=CHANGE_S)
+        self._get("user.imagefs.do.unpin", image)
 
     def verify(self, row: Row) -> tuple[int, int]:
         """As the protocol says."""
@@ -86,7 +86,7 @@ class MountedCache:
         found = json.loads(self._get("user.imagefs.verify", self.mountpoint / row["path"], VERIFY_S))
         return found["checked"], found["damaged"]
 
-    def _get(self, name: str, path: Path, within_s: float = CHANGE_S) -> str:
+    def _get(self, name: str, path: str | Path, within_s: float = CHANGE_S) -> str:
         return str(ask_one("get", name, path, within_s=within_s)["value"])
 
 

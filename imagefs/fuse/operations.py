@@ -207,14 +207,14 @@ class Operations(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
         """setxattr(2). ENOSYS would be remembered by the kernel for the whole mount."""
-        await self._tree.set_xattr(inode, name, by_owner=_is_owner(ctx))
+        await self._tree.set_xattr(inode, name)
 
     @answering
     async def removexattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """removexattr(2)."""
-        await self._tree.remove_xattr(inode, name, by_owner=_is_owner(ctx))
+        await self._tree.remove_xattr(inode, name)
 
     # Changes
 

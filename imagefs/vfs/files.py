@@ -123,7 +123,8 @@ class Files:
         # The details can be newer than the listing: those of an image that was withdrawn have a size of 0.
         self._require_active(image, details.phase, details.status)
         key = details.content_key
-        if key is None:
+        # A checksum that makes no sense is a garbled answer, by which nothing can be proved; none at all is an answer.
+        if key is None or details.problem is not None:
             reason = details.problem or "the service gives no size"
             raise self._noted(image, ImageUnusable(f"Image {image.image_id} cannot be read: {reason}."))
         return key

@@ -1,15 +1,18 @@
 """What the mount tells and does for its owner beside the tree, by extended attributes that are not listed.
 
-The command line uses them: there is no other way into a running mount. All are of the form ``user.imagefs.NAME``:
+The command line uses them: there is no other way into a running mount. All are of the form ``user.imagefs.NAME``,
+and all are asked for, what is to be done as well: of a read-only mount the kernel lets no attribute be set.
 
-===================  ==========  =============================================================
-``status``           root, get   how the mount is doing, as JSON
-``contents.N``       root, get   a page of what is cached, from row N on, as a JSON array
-``evict``            root, set   drop everything from the cache that is neither pinned nor in use
-``evict``            image, set  drop its content from the cache
-``pin``              image       its content is never evicted: set, remove, get
-``verify``           image, get  compare what is cached with its checksums; the result as JSON
-===================  ==========  =============================================================
+==============  =====  ====================================================================
+``status``      root   how the mount is doing, as JSON
+``contents.N``  root   a page of what is cached, from row N on, as a JSON array
+``pin``         image  there for an image whose content is never evicted
+``verify``      image  compare what is cached with its checksums; the result as JSON
+``do.evict``    root   drop everything from the cache that is neither pinned nor in use
+``do.evict``    image  drop its content from the cache
+``do.pin``      image  never evict its content
+``do.unpin``    image  evict it when it is its turn
+==============  =====  ====================================================================
 
 On trio's thread; the cache is asked in worker threads.
 """
@@ -32,9 +35,12 @@ from imagefs.vfs.xattrs import PREFIX, no_attribute
 
 STATUS: Final = PREFIX + b"status"
 CONTENTS: Final = PREFIX + b"contents."
-EVICT: Final = PREFIX + b"evict"
-PIN: Final = PREFIX + b"pin"
+PINNED: Final = PREFIX + b"pin"
 VERIFY: Final = PREFIX + b"verify"
+EVICT: Final = PREFIX + b"do.evict"
+PIN: Final = PREFIX + b"do.pin"
+UNPIN: Final = PREFIX + b"do.unpin"
+DONE: Final = b"done"
 
 PAGE_ROWS: Final = 40
 """How many contents one attribute tells of: a row takes 1,400 bytes at most, and an attribute 64 KiB."""
@@ -125,42 +131,41 @@ class Steward:
     async def get(self, node: Node, name: bytes) -> bytes | None:
         """The attribute's value; None for one that is not the steward's. Raises NoAttribute."""
         if isinstance(node, Root):
-            if name == STATUS:
-                return self._status()
-            if name.startswith(CONTENTS):
-                return await self._page(name.removeprefix(CONTENTS))
-        elif isinstance(node, Image):
-            if name == VERIFY:
-                key = await self._key(node)
-                found = await self._in_thread(partial(self._cache.verify, key))
-                return _json({"checked": found.checked_bytes, "damaged": found.damaged_bytes})
-            if name == PIN:
-                if await self._key(node) not in self._cache.pins.contents():
-                    raise no_attribute(name)
-                return b"yes"
+            return await self._get_of_root(name)
+        if isinstance(node, Image):
+            return await self._get_of_image(node, name)
         return None
 
-    async def set(self, node: Node, name: bytes) -> bool:
-        """Do what setting the attribute stands for; False where it stands for nothing."""
-        if isinstance(node, Root) and name == EVICT:
+    async def _get_of_root(self, name: bytes) -> bytes | None:
+        if name == STATUS:
+            return self._status()
+        if name == EVICT:
             await self._in_thread(self._evict_all)
-        elif isinstance(node, Image) and name == EVICT:
-            key = await self._key(node)
-            if key in self._cache.pins.contents():
-                raise Busy(f"The content of image {node.image_id} is pinned.")
-            await self._in_thread(partial(self._cache.evict, key))
-        elif isinstance(node, Image) and name == PIN:
-            await self._in_thread(partial(self._cache.pins.add, await self._key(node)))
-        else:
-            return False
-        return True
+            return DONE
+        if name.startswith(CONTENTS):
+            return await self._page(name.removeprefix(CONTENTS))
+        return None
 
-    async def remove(self, node: Node, name: bytes) -> bool:
-        """Do what removing the attribute stands for; False where it stands for nothing."""
-        if not isinstance(node, Image) or name != PIN:
-            return False
-        await self._in_thread(partial(self._cache.pins.remove, await self._key(node)))
-        return True
+    async def _get_of_image(self, image: Image, name: bytes) -> bytes | None:
+        if name == VERIFY:
+            found = await self._in_thread(partial(self._cache.verify, await self._key(image)))
+            return _json({"checked": found.checked_bytes, "damaged": found.damaged_bytes})
+        if name == PINNED:
+            if not await self._is_pinned(image):
+                raise no_attribute(name)
+            return b"yes"
+        if name == EVICT and await self._is_pinned(image):
+            raise Busy(f"The content of image {image.image_id} is pinned.")
+        change = {EVICT: self._cache.evict, PIN: self._cache.pins.add, UNPIN: self._cache.pins.remove}.get(
+            name
+        )
+        if change is None:
+            return None
+        await self._in_thread(partial(change, await self._key(image)))
+        return DONE
+
+    async def _is_pinned(self, image: Image) -> bool:
+        return await self._key(image) in self._cache.pins.contents()
 
     async def _key(self, image: Image) -> ContentKey:
         key = (await self._account.details(image.image_id)).content_key

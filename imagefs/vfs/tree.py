@@ -150,15 +150,13 @@ class Tree:
             raise xattrs.no_attribute(name)
         return values[name]
 
-    async def set_xattr(self, inode: int, name: bytes, *, by_owner: bool) -> None:
-        """Do what setting an extended attribute stands for; raises NotSupported where that is nothing."""
-        if not by_owner or not await self._steward.set(self._resolution.node(inode), name):
-            raise NotSupported("Extended attributes cannot be set.")
+    async def set_xattr(self, inode: int, name: bytes) -> None:
+        """Raises NotSupported: what is not the service's to change is asked for by getting, see the steward."""
+        raise NotSupported(f"The extended attribute {name!r} of inode {inode} cannot be set.")
 
-    async def remove_xattr(self, inode: int, name: bytes, *, by_owner: bool) -> None:
-        """Do what removing an extended attribute stands for; raises NotSupported where that is nothing."""
-        if not by_owner or not await self._steward.remove(self._resolution.node(inode), name):
-            raise NotSupported("Extended attributes cannot be removed.")
+    async def remove_xattr(self, inode: int, name: bytes) -> None:
+        """Raises NotSupported."""
+        raise NotSupported(f"The extended attribute {name!r} of inode {inode} cannot be removed.")
 
     async def usage(self) -> Usage:
         """What the account's images take. Waits a little for sizes that are not known yet."""

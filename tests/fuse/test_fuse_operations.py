@@ -118,11 +118,11 @@ class FakeTree:
     async def xattr(self, inode: int, name: bytes, *, for_owner: bool) -> Any:
         return self._answer("xattr", inode, name, for_owner)
 
-    async def set_xattr(self, inode: int, name: bytes, *, by_owner: bool) -> Any:
-        return self._answer("set_xattr", inode, name, by_owner)
+    async def set_xattr(self, inode: int, name: bytes) -> Any:
+        return self._answer("set_xattr", inode, name)
 
-    async def remove_xattr(self, inode: int, name: bytes, *, by_owner: bool) -> Any:
-        return self._answer("remove_xattr", inode, name, by_owner)
+    async def remove_xattr(self, inode: int, name: bytes) -> Any:
+        return self._answer("remove_xattr", inode, name)
 
     async def xattr_names(self, inode: int) -> Any:
         return self._answer("xattr_names", inode)
@@ -301,9 +301,7 @@ def test_the_tree_is_told_whether_its_owner_asks(context: pyfuse3.RequestContext
     tree = FakeTree(xattr=b"")
     for name in (b"user.x", b"user.imagefs.verify"):
         call(tree, "getxattr", 1, name, context)
-    call(tree, "setxattr", 1, b"user.x", b"", context)
-    call(tree, "removexattr", 1, b"user.x", context)
-    assert [asked[-1] for asked in tree.calls] == [context is CONTEXT] * 4
+    assert [asked[-1] for asked in tree.calls] == [context is CONTEXT] * 2
 
 
 def test_changes_reach_the_tree() -> None:

@@ -92,6 +92,22 @@ def test_what_the_cache_holds_and_what_becomes_of_it(mount: MakeMount, service: 
     assert "Nothing is known of an image '7'" in commands.fails("pin", "7", *commands.account)
 
 
+def test_a_mount_that_changes_nothing_has_a_cache_to_look_after(mount: MakeMount, service: Emulator) -> None:
+    """The kernel refuses every change of a read-only mount; what is cached is none of the account."""
+    service.add_synthetic("disk", "toronto", MIB)
+    mounted = mount("--read-only")
+    commands = Commands(mounted, service)
+    image = mounted / "toronto/disk"
+    commands.say("warm", image)
+    commands.say("pin", image)
+    assert "pinned" in commands.fails("cache", "evict", image, *commands.account)
+    assert "Dropped 0 B, kept 1.0 MiB." in commands.say("cache", "clear", *commands.account)
+    commands.say("unpin", image)
+    commands.say("cache", "evict", image)
+    assert commands.cached() == {}
+    assert service.ledger.count("delete") == 0
+
+
 def test_warming_what_was_dropped_or_does_not_fit(mount: MakeMount, service: Emulator) -> None:
     """What the kernel remembers of an image does not count; what the cache does not hold is told."""
     service.add_synthetic("small", "toronto", 2 * MIB, seed=1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-import trio
 from vfs_fakes import Grove, play
 
 from imagefs.core.models import ContentKey, ListedImage
 from imagefs.errors import Busy, InvalidArgument, NoAttribute, NotSupported
-from imagefs.vfs.steward import CONTENTS, EVICT, PAGE_ROWS, PIN, STATUS, VERIFY
+from imagefs.vfs.steward import CONTENTS, EVICT, PAGE_ROWS, PIN, PINNED, STATUS, UNPIN, VERIFY
 
 ROW = ListedImage("1", "a.iso", "toronto", "active")
 
@@ -26,8 +25,9 @@ def test_only_the_owner_is_told() -> None:
             with pytest.raises(NoAttribute):
                 await grove.tree.xattr(inode, name)
             assert name not in await grove.tree.xattr_names(inode)
-        with pytest.raises(NotSupported):
-            await grove.tree.set_xattr(image, PIN, by_owner=False)
+        for name in (EVICT, PIN, UNPIN):
+            with pytest.raises(NoAttribute):
+                await grove.tree.xattr(image, name)
         assert grove.cache.pins.kept == []
 
     play(scene)
@@ -40,11 +40,11 @@ def test_pins() -> None:
         grove = Grove(ROW)
         image = await grove.find(b"toronto", b"a.iso")
         with pytest.raises(NoAttribute):
-            await grove.tree.xattr(image, PIN, for_owner=True)
-        await grove.tree.set_xattr(image, PIN, by_owner=True)
-        assert await grove.tree.xattr(image, PIN, for_owner=True) == b"yes"
+            await grove.tree.xattr(image, PINNED, for_owner=True)
+        await grove.tree.xattr(image, PIN, for_owner=True)
+        assert await grove.tree.xattr(image, PINNED, for_owner=True) == b"yes"
         assert len(grove.cache.pins.kept) == 1
-        await grove.tree.remove_xattr(image, PIN, by_owner=True)
+        await grove.tree.xattr(image, UNPIN, for_owner=True)
         assert grove.cache.pins.kept == []
 
     play(scene)
@@ -56,16 +56,16 @@ def test_evicting() -> None:
     async def scene() -> None:
         grove = Grove(ROW)
         image = await grove.find(b"toronto", b"a.iso")
-        await grove.tree.set_xattr(image, PIN, by_owner=True)
+        await grove.tree.xattr(image, PIN, for_owner=True)
         (own,) = grove.cache.pins.kept
         other = ContentKey(7, None, "other")
         grove.cache.keys = [own, other]
-        await grove.tree.set_xattr(1, EVICT, by_owner=True)
+        await grove.tree.xattr(1, EVICT, for_owner=True)
         assert grove.cache.keys == [own]
         with pytest.raises(Busy):
-            await grove.tree.set_xattr(image, EVICT, by_owner=True)
-        await grove.tree.remove_xattr(image, PIN, by_owner=True)
-        await grove.tree.set_xattr(image, EVICT, by_owner=True)
+            await grove.tree.xattr(image, EVICT, for_owner=True)
+        await grove.tree.xattr(image, UNPIN, for_owner=True)
+        await grove.tree.xattr(image, EVICT, for_owner=True)
         assert grove.cache.keys == []
 
     play(scene)
@@ -91,19 +91,18 @@ def test_pages_of_what_is_cached() -> None:
 
 
 def test_what_stands_for_nothing() -> None:
-    """Other attributes can be set by nobody, on no kind of file."""
+    """What is done is done with a kind of file that it can be done with."""
 
     async def scene() -> None:
         grove = Grove(ROW)
         image, region = await grove.find(b"toronto", b"a.iso"), await grove.find(b"toronto")
-        wrong = [(1, PIN), (image, b"user.x"), (image, STATUS), (region, EVICT), (region, PIN)]
+        wrong = [(1, PIN), (image, b"user.x"), (image, CONTENTS + b"0"), (region, EVICT), (region, PIN)]
         for inode, name in wrong:
-            with pytest.raises(NotSupported):
-                await grove.tree.set_xattr(inode, name, by_owner=True)
-            with pytest.raises(NotSupported):
-                await grove.tree.remove_xattr(inode, name, by_owner=True)
+            with pytest.raises(NoAttribute):
+                await grove.tree.xattr(inode, name, for_owner=True)
         with pytest.raises(NotSupported):
-            await grove.tree.remove_xattr(image, EVICT, by_owner=True)
-        await trio.lowlevel.checkpoint()
+            await grove.tree.set_xattr(image, PIN)
+        with pytest.raises(NotSupported):
+            await grove.tree.remove_xattr(image, PINNED)
 
     play(scene)
