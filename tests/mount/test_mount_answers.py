@@ -10,21 +10,11 @@ from mount_programs import eventually, run, started, text
 
 from imagefs.emulator import Fault
 
-BUSY, LATE, REMOTE = "Resource temporarily unavailable", "Connection timed out", "Remote I/O error"
+BUSY, LATE = "Resource temporarily unavailable", "Connection timed out"
 
 PROGRAMS: Final = {
     "rename failed": (["mv", "{}/a", "{}/b"], Fault("status", "rename", status=503, times=None), BUSY),
     "delete failed": (["rm", "-f", "{}/a"], Fault("status", "delete", status=500, times=None), BUSY),
-    "copy failed": (
-        ["cp", "{}/a", "{}-target/a"],
-        Fault("status", "replicate", status=502, times=None),
-        REMOTE,
-    ),
-    "link failed": (
-        ["ln", "{}/a", "{}-target/a"],
-        Fault("status", "replicate", status=503, times=None),
-        BUSY,
-    ),
     "rename silent": (["mv", "{}/a", "{}/b"], Fault("never_answers", "rename", times=None), LATE),
     "delete silent": (["rm", "-f", "{}/a"], Fault("never_answers", "delete", times=None), LATE),
     "move silent": (["mv", "{}/a", "{}-target/a"], Fault("never_answers", "replicate", times=None), LATE),

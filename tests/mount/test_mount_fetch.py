@@ -127,6 +127,20 @@ def test_a_mistake_reaches_the_writer(service, mount, source, write, writer):
     assert text("ls", fetch.parent) == ""
 
 
+@pytest.mark.parametrize("program", ["cp", "dd"])
+def test_the_last_line_needs_no_newline(service, mount, source, workspace, program):
+    """It is complete when the file is closed, and so is a mistake in it."""
+    fetch = mount() / "toronto/.fetch"
+    lines = workspace / "lines"
+    command = ("cp", lines, fetch) if program == "cp" else ("dd", f"if={lines}", f"of={fetch}")
+    lines.write_text(f"http://{source}/a.iso")
+    run(*command)
+    assert [request["name"] for request in fetches(service)] == ["a.iso"]
+    lines.write_text(f"http://{source}/b.iso\nhttp://{source}/c.iso format=vmdk")
+    assert "Invalid argument" in refusal(*command)
+    assert [request["name"] for request in fetches(service)] == ["a.iso", "b.iso"]
+
+
 def test_lines_before_a_mistake_stand(service, mount, source, write):
     """What was asked for before the mistake is fetched, and nothing after it."""
     fetch = mount() / "toronto/.fetch"

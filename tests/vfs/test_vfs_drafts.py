@@ -17,15 +17,18 @@ from hypothesis import strategies as st
 from vfs_fakes import FakeAccount, image
 
 from imagefs.errors import (
+    AnswerLost,
     Busy,
     Exists,
     ImagePending,
     NotFound,
     NotSupported,
+    Overloaded,
     ReadOnly,
     Refused,
     RefusedPermission,
     RefusedQuota,
+    ServerFailed,
     StoreError,
     Unreachable,
 )
@@ -333,6 +336,9 @@ def test_what_is_no_image_of_another_region_leaves_nothing(
         (Busy("moved"), Busy),
         (RefusedPermission("no"), Refused),
         (NotFound("gone"), Refused),
+        (Overloaded("429"), Refused),
+        (ServerFailed("503"), Refused),
+        (AnswerLost("silence"), AnswerLost),
     ],
 )
 def test_what_the_service_refuses_leaves_nothing(refusal: Exception, told: type[Exception]) -> None:
