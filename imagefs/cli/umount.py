@@ -29,19 +29,26 @@ def umount_command(mountpoint: Path, lazy: bool) -> None:
     Example:
       imagefs umount ~/images
     """
+    take_down(mountpoint, lazy=lazy)
+
+
+def take_down(mountpoint: Path, *, lazy: bool = False, last_flush_s: float = LAST_FLUSH_S) -> None:
+    """Unmount, and wait for the mount's process as long as it may take. Raises SetupError."""
     mount = mount_at(mountpoint)
     if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
         raise SetupError(f"{mountpoint} is not a mount of imagefs.")
     daemon = _daemon_of(mountpoint)
     unmount(mountpoint, lazy=lazy)
+    if daemon is None or _has_ended(daemon, last_flush_s):
+        return
     holder = holder_of(mount.device)
-    if holder is not None:
+    if holder is None:
+        click.echo("Unmounted; the cache is still being brought to rest in the background.", err=True)
+    else:
         click.echo(
             f"Unmounted here. It goes on, as the mount namespace of process {holder} has it, too: a container, maybe.",
             err=True,
         )
-    elif daemon is not None:
-        _await_end(daemon)
 
 
 def _daemon_of(mountpoint: Path) -> int | None:
@@ -53,11 +60,10 @@ def _daemon_of(mountpoint: Path) -> int | None:
         return None
 
 
-def _await_end(daemon: int) -> None:
+def _has_ended(daemon: int, within_s: float) -> bool:
     poll = select.poll()
     poll.register(daemon, select.POLLIN)
     try:
-        if not poll.poll(LAST_FLUSH_S * 1000):
-            click.echo("Unmounted; the cache is still being brought to rest in the background.", err=True)
+        return bool(poll.poll(within_s * 1000))
     finally:
         os.close(daemon)
