@@ -17,10 +17,10 @@ MAX_SEGMENT_BYTES: Final = 64 * MIB
 SEGMENT_S: Final = 1.0
 """About how long one request should take, so that a reader who jumps into one under way waits no longer."""
 
-SPARE_LATENCIES: Final = 2
+SPARE_LATENCIES: Final = 4
 """How much longer a request may take for what nobody asked for, in times of what it takes to be answered at all."""
 
-MAX_SPARE_BYTES: Final = 8 * MIB
+MAX_SPARE_BYTES: Final = 16 * MIB
 
 
 class Link:

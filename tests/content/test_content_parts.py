@@ -88,17 +88,17 @@ def test_slow_connections_are_used_together_and_a_fast_one_alone() -> None:
     assert Link().connections == 1
 
 
-def test_a_request_may_bring_what_comes_in_twice_the_time_of_its_answer() -> None:
-    """On a fast or a distant way that is much, and never more than eight mebibytes; on a slow one little."""
+def test_a_request_may_bring_what_comes_in_four_times_the_time_of_its_answer() -> None:
+    """On a fast or a distant way that is much, and never more than sixteen mebibytes; on a slow one little."""
     fast, slow, unknown = Link(), Link(), Link()
     fast.note_rate(500_000_000, 1.0)
     fast.note_latency(0.002)
-    assert fast.spare_bytes == 2_000_000
+    assert fast.spare_bytes == 4_000_000
     fast.note_latency(1.0)
     assert fast.spare_bytes == MAX_SPARE_BYTES
     slow.note_rate(5_000_000, 1.0)
     slow.note_latency(0.02)
-    assert slow.spare_bytes < 2 * BLOCK_BYTES
+    assert slow.spare_bytes < 4 * BLOCK_BYTES
     assert unknown.spare_bytes == unknown.segment_bytes
 
 
