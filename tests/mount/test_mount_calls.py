@@ -114,7 +114,7 @@ def test_what_does_nothing_succeeds(service, toronto):
     image_id = text("getfattr", "--only-values", "--absolute-names", "-n", "user.imagefs.id", toronto / "a")
     os.rename(toronto / "a", toronto / "a")
     os.rename(toronto / f"a~{image_id}", toronto / "a")
-    run("mv", "-n", toronto / "a", toronto / "b")
+    attempt("mv", "-n", toronto / "a", toronto / "b")  # some releases call that a failure
     os.close(os.open(toronto / "a", os.O_RDONLY | os.O_CREAT))
     os.close(os.open(toronto / "a", os.O_PATH))
     for path in (toronto, toronto.parent):
