@@ -98,9 +98,13 @@ class Model:
             return one.region, name_with_id(one.name, image_id)
         return one.region, next(name for name, found in self.files(one.region).items() if found == image_id)
 
-    def has_name(self, region: str, name: str) -> bool:
-        """Whether a file of that name is there."""
-        return name in self.files(region)
+    def has_name(self, region: str, name: str) -> bool | None:
+        """Whether a file of that name is there; None where several images share it.
+
+        None of these is found by it, but for the one that a program has just given it: names live for a second.
+        """
+        uses = sum((one.region, one.name) == (region, name) for one in self.shown().values())
+        return None if uses > 1 else name in self.files(region)
 
     def elsewhere(self, region: str, checksum: str) -> set[str]:
         """The images outside *region* that have that content, so that they can be replicated."""

@@ -109,6 +109,11 @@ class Histories(MountedAccount):
             self.settle()
         return self.choose(which)
 
+    def is_free(self, region: str, name: str) -> bool | None:
+        """Whether a program can make a file of that name, None where that depends on the last second."""
+        has_name = self.model.has_name(region, name)
+        return None if has_name is None else not has_name
+
     # What people do
 
     @step()
@@ -143,7 +148,7 @@ class Histories(MountedAccount):
         image_id, one = self.choose(which)
         path = self.path(image_id)
         done = Outcome(self.model.after(renamed=(image_id, name)))
-        possible = not self.model.has_name(one.region, name)
+        possible = self.is_free(one.region, name)
         if self.change(["mv", path, path.with_name(name)], done, fault, possible):
             self.put(image_id, name=name)
 
@@ -167,7 +172,7 @@ class Histories(MountedAccount):
         image_id, one = self.choose(which)
         new = replace(one, region=region, name=name)
         sources = self.model.elsewhere(region, one.checksum)
-        possible: bool | None = bool(sources) and not self.model.has_name(region, name) and not one.failed
+        possible = self.is_free(region, name) if sources and not one.failed else False
         if possible and (image_id in self.model.fresh or sources <= self.model.fresh):
             possible = None
         command = COPIERS[by](self.path(image_id), self.mounted / region / name)
@@ -179,7 +184,7 @@ class Histories(MountedAccount):
         """``mv`` to another region."""
         image_id, one = self.choose(which)
         new = replace(one, region=self.other(one.region, further), name=name)
-        possible = not self.model.has_name(new.region, name) and not one.failed
+        possible = self.is_free(new.region, name) if not one.failed else False
         command = ["mv", self.path(image_id), self.mounted / new.region / name]
         done = Outcome(self.model.after(without=image_id), (new,))
         if self.change(command, done, fault, None if image_id in self.model.fresh and possible else possible):
@@ -189,7 +194,7 @@ class Histories(MountedAccount):
     def fetch(self, region: str, name: str, number: int, fault: Fault | None) -> None:
         """A URL written to the control file."""
         new = Held(region, name, checksum_of(number))
-        possible = None if self.model.has_name(region, name) else True
+        possible = None if self.model.has_name(region, name) is not False else True
         command = self.fetch_command(region, name, number)
         if self.change(command, Outcome(self.model.after(), (new,)), fault, possible):
             self.born(new)
@@ -244,7 +249,7 @@ class Histories(MountedAccount):
         """The service gives a replica up: its source stays, moved or not."""
         image_id, one = self.choose_at_rest(which)
         new = replace(one, region=self.other(one.region, further), name=name)
-        if one.failed or self.model.has_name(new.region, name):
+        if one.failed or not self.is_free(new.region, name):
             return
         self.service.faults.add(Fault("replica_killed"))
         run("mv" if moved else "cp", self.path(image_id), self.mounted / new.region / name)
