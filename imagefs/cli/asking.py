@@ -108,6 +108,16 @@ def status_of(mountpoint: Path) -> Found:
     return status
 
 
+def is_dead(mountpoint: Path) -> bool:
+    """Whether the process behind a mount is gone. Raises NoAnswer where it is stuck.
+
+    Another user's live mount answers EACCES (mount.fuse3(8)). Attributes are never answered from what the kernel
+    remembers.
+    """
+    rows = ask("get", "user.imagefs.pid", mountpoint, within_s=STATUS_S)
+    return bool(rows) and rows[0].get("errno") in (errno.ENOTCONN, errno.ECONNABORTED)
+
+
 def mountpoint_of(path: Path) -> Path:
     """The mount point that *path* is below. Raises SetupError where that is none of imagefs."""
     mount = own_mount_above(path)

@@ -20,6 +20,7 @@ from typing import Final
 
 import click
 
+from imagefs.cli.asking import is_dead
 from imagefs.cli.demo_source import serving
 from imagefs.cli.demo_tour import run_tour, tour
 from imagefs.cli.stop_request import StopRequest
@@ -65,7 +66,7 @@ def demo_command(context: click.Context, mountpoint: Path | None, once: bool, da
         stop = stack.enter_context(StopRequest())
         # Apart from the scratch directory: a tree that is removed with all below it must not hold a mount.
         mountpoint = mountpoint or stack.enter_context(_fresh_directory())
-        prepare_mountpoint(mountpoint)
+        prepare_mountpoint(mountpoint, is_dead)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagefs-demo-")))
         emulator = stack.enter_context(_emulator(data_dir or scratch / "account"))
         source = scratch / "source"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from imagefs.cli import background, logs, service_manager, settings
+from imagefs.cli.asking import is_dead
+from imagefs.cli.paths import Untouched
 from imagefs.errors import ImagefsError, SetupError
 from imagefs.fuse.mountpoint import may_allow_other, prepare_mountpoint
 
@@ -27,7 +29,7 @@ MIN_FREE_BYTES: Final = 512 << 20
 
 
 @click.command("mount")
-@click.argument("mountpoint", type=click.Path(readable=False, path_type=Path))
+@click.argument("mountpoint", type=Untouched())
 @settings.all_options
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, and log to standard error.")
 def mount_command(mountpoint: Path, foreground: bool, **given: object) -> None:
@@ -47,7 +49,7 @@ def mount_command(mountpoint: Path, foreground: bool, **given: object) -> None:
     _require_fuse()
     _require_user_allow_other(chosen["allow_other"])
     publish = _publish_settings(chosen)
-    prepare_mountpoint(mountpoint)
+    prepare_mountpoint(mountpoint, is_dead)
     serve = partial(_serve, mountpoint, chosen, account, publish)
 
     log_file, log_level = chosen["log_file"], chosen["log_level"]

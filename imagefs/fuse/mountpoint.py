@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,14 +15,15 @@ from imagefs.fuse.mounts import FILESYSTEM_TYPE, Mount, absolute, mount_at
 logger = logging.getLogger(__name__)
 
 
-def prepare_mountpoint(mountpoint: Path) -> None:
+def prepare_mountpoint(mountpoint: Path, is_dead: Callable[[Path], bool]) -> None:
     """Make sure that *mountpoint* can be mounted on; clears what a mount of ours that died left there.
 
-    Raises SetupError.
+    *is_dead* tells whether the process behind a mount of ours is gone, and raises SetupError where it cannot be
+    told: whoever touches a mount that is stuck is stuck as well. Raises SetupError.
     """
     mount = _automounted(mountpoint)
     if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
-        if not _is_dead(mountpoint):
+        if not is_dead(mountpoint):
             raise SetupError(
                 f"{mountpoint} is already mounted. Unmount it first: imagefs umount {mountpoint}"
             )
@@ -83,12 +84,3 @@ def _automounted(mountpoint: Path) -> Mount | None:
             os.listdir(mountpoint)  # noqa: PTH208  # only the look counts
         mount = mount_at(mountpoint)
     return mount
-
-
-def _is_dead(mountpoint: Path) -> bool:
-    """Whether the daemon behind a mount of ours is gone; another user's live mount answers EACCES (mount.fuse3(8))."""
-    try:
-        os.statvfs(mountpoint)  # unlike stat(2), never answered from what the kernel remembers
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False

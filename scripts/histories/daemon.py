@@ -128,5 +128,5 @@ class Daemon:
 def _serve(config: MountConfig, log_file: Path, told: connection.Connection) -> None:
     os.setsid()  # Ctrl-C is for who started the histories
     logs.to_file(log_file, LOG_LEVEL)
-    prepare_mountpoint(config.mountpoint)
+    prepare_mountpoint(config.mountpoint, lambda _: True)  # what is still mounted there was killed
     run(config, lambda: told.send(True))

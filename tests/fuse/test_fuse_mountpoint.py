@@ -56,9 +56,14 @@ def test_paths_are_made_absolute_without_touching_the_last_part(
     assert absolute(Path("/")) == Path("/")
 
 
+def nobody_asks(mountpoint: Path) -> bool:
+    """Only a mount of ours is asked whether it lives."""
+    raise AssertionError(mountpoint)
+
+
 def test_an_empty_directory_will_do(tmp_path: Path) -> None:
     """Nothing is changed in it."""
-    prepare_mountpoint(tmp_path)
+    prepare_mountpoint(tmp_path, nobody_asks)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +80,7 @@ def test_what_will_not_do(tmp_path: Path) -> None:
         (Path("/proc"), "already a mount point, of type proc"),
     ):
         with pytest.raises(SetupError, match=reason):
-            prepare_mountpoint(path)
+            prepare_mountpoint(path, nobody_asks)
 
 
 def test_a_directory_that_cannot_be_listed(tmp_path: Path) -> None:
@@ -86,7 +91,7 @@ def test_a_directory_that_cannot_be_listed(tmp_path: Path) -> None:
         os.seteuid(NOBODY)  # root may list everything
     try:
         with pytest.raises(SetupError, match="Permission denied"):
-            prepare_mountpoint(tmp_path)
+            prepare_mountpoint(tmp_path, nobody_asks)
     finally:
         os.seteuid(user)
 

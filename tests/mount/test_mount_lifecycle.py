@@ -261,3 +261,19 @@ def test_mounting_again_and_again(service, mount):
         mounted.remount()
         assert run("cat", mounted / "toronto/a") == b"abc"
     assert attempt("ls", mounted.path).returncode == 0
+
+
+def test_mounting_on_a_mount_that_is_stuck(mount):
+    """Who mounts there again is told so, instead of being held up as well."""
+    mounted = mount()
+    mounted.send(signal.SIGSTOP)
+    try:
+        done = mounted.try_mount()
+        assert done.returncode == 1
+        assert "does not answer" in done.stderr.decode()
+        assert done.stderr.count(b"\n") == 1
+        assert mounted.imagefs("umount", "--lazy", mounted.path).returncode == 0
+    finally:
+        mounted.send(signal.SIGCONT)
+    assert mounted.ended()
+    mounted.mount()
