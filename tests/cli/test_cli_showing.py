@@ -95,8 +95,9 @@ def test_how_far_an_upload_is(
 ) -> None:
     """By two looks that are two seconds apart."""
     row = {"image_id": "7", "region": "toronto", "name": "disk", "size": 8 << 20, "requests": requests}
-    looks = [{"mountpoint": "/m", "now": 10.0, "uploads": [{**row, "sent": min(sent, 1 << 20)}]}]
-    looks += [{"mountpoint": "/m", "now": 12.0, "uploads": [{**row, "sent": sent}]}]
+    look = {"mountpoint": "/m", "answers": True}
+    looks = [{**look, "now": 10.0, "uploads": [{**row, "sent": min(sent, 1 << 20)}]}]
+    looks += [{**look, "now": 12.0, "uploads": [{**row, "sent": sent}]}]
     (after,) = status._with_rates(looks[:1], looks[1:])
     for part in status._section("uploads", map(status._upload, after["uploads"]), 0):
         show(part)
