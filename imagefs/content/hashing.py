@@ -39,6 +39,7 @@ class Hasher:
         self.position = 0
         self.frontier = 0
         self.running = False
+        self._stopped = False
         self._size_bytes = size_bytes
         self._read = read
         self._md5 = hashlib.md5(usedforsecurity=False)
@@ -53,6 +54,10 @@ class Hasher:
         """The MD5 in lower-case hex; of the whole content once :attr:`finished`."""
         return self._md5.hexdigest()
 
+    def stop(self) -> None:
+        """Nobody needs it any more: an advance ends with the piece that it is at."""
+        self._stopped = True
+
     def advance(self) -> Sequence[int]:
         """Hash on to the frontier, which may move meanwhile, or for STEP_BLOCKS.
 
@@ -60,7 +65,7 @@ class Hasher:
         """
         buffer = memoryview(bytearray(min(READ_BLOCKS * BLOCK_BYTES, self._size_bytes)))
         stop = self.position + STEP_BLOCKS
-        while self.position < (end := min(stop, self.frontier)):
+        while not self._stopped and self.position < (end := min(stop, self.frontier)):
             count = min(READ_BLOCKS, end - self.position)
             start = self.position * BLOCK_BYTES
             run = buffer[: min(count * BLOCK_BYTES, self._size_bytes - start)]

@@ -91,6 +91,7 @@ class Proof:
         """Hash no more. What was found counts no longer, and what is being hashed comes to nothing."""
         self.found = False
         self._stopped = True
+        self._hasher.stop()
 
     def give_way(self) -> None:
         """Who brings more than is hashed waits a little; any thread."""

@@ -231,6 +231,19 @@ def test_hashing_goes_in_steps() -> None:
     assert hasher.position == STEP_BLOCKS
 
 
+def test_hashing_that_is_of_no_use_any_more_ends_with_the_piece_it_is_at() -> None:
+    """A mount that ends does not wait for 64 MiB to be read and hashed on a slow machine."""
+
+    def read(offset: int, buffer: memoryview) -> list[int]:
+        hasher.stop()
+        return []
+
+    hasher = Hasher(STEP_BLOCKS * BLOCK_BYTES, read)
+    hasher.frontier = STEP_BLOCKS
+    hasher.advance()
+    assert hasher.position == READ_BLOCKS
+
+
 def test_who_brings_more_than_is_hashed_waits_for_the_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on as soon as the hasher has caught up with all but its backlog."""
     monkeypatch.setattr(hashing, "GIVING_WAY_S", 60.0)
