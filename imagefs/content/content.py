@@ -186,10 +186,6 @@ class Content:
         """As the fetcher asks it."""
         return self._demand.needs()
 
-    def give_way(self) -> None:
-        """As the fetcher's transfers ask it, in their threads."""
-        self._proof.give_way()
-
     def _progressed(self) -> None:
         """A check or a step of the proof is done."""
         self._waiters.progressed()

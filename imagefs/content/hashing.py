@@ -1,13 +1,11 @@
 """The whole content's MD5, taken in order while it arrives.
 
-:meth:`Hasher.advance` and :meth:`Hasher.give_way` run in worker threads; everything else on trio's thread. At most one
-advance runs at a time.
+:meth:`Hasher.advance` runs in a worker thread; everything else on trio's thread. At most one advance runs at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -16,13 +14,6 @@ from imagefs.store.blocks import BLOCK_BYTES, block_count
 READ_BLOCKS: Final = 16
 """How many blocks are read at once. Hashing them takes a few milliseconds without the interpreter's lock, so that the
 wait for it in between does not count."""
-
-BACKLOG_BLOCKS: Final = 128
-"""With more than this (16 MiB) to be hashed, who brings more gives way. Else hashing, which takes the most of a
-processor, gets the least of it while all runs, and goes on alone at the end, when every reader waits for it."""
-
-GIVING_WAY_S: Final = 0.01
-"""How long at most, for each piece: those who read elsewhere must not wait for the hasher."""
 
 STEP_BLOCKS: Final = 512
 """How many blocks (64 MiB) one advance hashes at most, so that readers who wait for the proof see it go on."""
@@ -43,7 +34,6 @@ class Hasher:
         self._size_bytes = size_bytes
         self._read = read
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._moved = threading.Condition()
 
     @property
     def finished(self) -> bool:
@@ -73,12 +63,5 @@ class Hasher:
             if gone:
                 return gone
             self._md5.update(run)
-            with self._moved:
-                self.position += count
-                self._moved.notify_all()
+            self.position += count
         return ()
-
-    def give_way(self) -> None:
-        """Wait, but not for long, until no more than BACKLOG_BLOCKS are to be hashed. Any thread."""
-        with self._moved:
-            self._moved.wait_for(lambda: self.frontier - self.position <= BACKLOG_BLOCKS, GIVING_WAY_S)

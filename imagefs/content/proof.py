@@ -93,11 +93,6 @@ class Proof:
         self._stopped = True
         self._hasher.stop()
 
-    def give_way(self) -> None:
-        """Who brings more than is hashed waits a little; any thread."""
-        if not self._stopped:
-            self._hasher.give_way()
-
     def start_over(self) -> None:
         """The content is another one from now on. Nothing is being hashed any more."""
         self._hasher = Hasher(self._blocks.size_bytes, self._blocks.read)

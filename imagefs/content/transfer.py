@@ -2,7 +2,7 @@
 
 :meth:`Transfer.run` is the body of a worker thread: it opens the answer, cuts it into blocks, hands them to a sink
 and reports. What it reports is carried to trio's thread by ``post``, in order; the attributes below "on trio's
-thread" are changed only there. After each piece it calls ``give_way``, which may wait a little.
+thread" are changed only there.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ class Transfer:
         sink: Sink,
         events: Events,
         post: Callable[..., None],
-        give_way: Callable[[], None],
         paused_s: float,
         whole_if_refused: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -99,7 +98,6 @@ class Transfer:
         self._sink = sink
         self._events = events
         self._post = post
-        self._give_way = give_way
         self._paused_s = paused_s
         self._whole_if_refused = whole_if_refused
         self._changed = threading.Condition()
@@ -226,7 +224,6 @@ class Transfer:
                 buffer[: filled - whole] = buffer[whole:filled]
                 filled -= whole
                 gathered = min(2 * gathered, CHUNK_BYTES)
-                self._give_way()
         body.read_into(buffer[:1])  # raises where the content goes on past its end
 
     def _hand_on(self, block: int, whole: memoryview) -> int:

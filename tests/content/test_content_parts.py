@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 
 import pytest
 import trio
@@ -12,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from imagefs.content import hashing
 from imagefs.content.background import Background
 from imagefs.content.blockmap import ABSENT, CHECKING, COMING, READY, UNCHECKED, BlockMap
-from imagefs.content.hashing import BACKLOG_BLOCKS, READ_BLOCKS, STEP_BLOCKS, Hasher
+from imagefs.content.hashing import READ_BLOCKS, STEP_BLOCKS, Hasher
 from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MAX_SPARE_BYTES, MIN_SEGMENT_BYTES, Link
 from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, RESTLESS_JUMPS, SETTLED_BYTES, Readahead
 from imagefs.content.retries import Retries
@@ -242,42 +240,6 @@ def test_hashing_that_is_of_no_use_any_more_ends_with_the_piece_it_is_at() -> No
     hasher.frontier = STEP_BLOCKS
     hasher.advance()
     assert hasher.position == READ_BLOCKS
-
-
-def test_who_brings_more_than_is_hashed_waits_for_the_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes on as soon as the hasher has caught up with all but its backlog."""
-    monkeypatch.setattr(hashing, "GIVING_WAY_S", 60.0)
-    reading, go_on = threading.Event(), threading.Event()
-
-    def read(offset: int, buffer: memoryview) -> list[int]:
-        reading.set()
-        assert go_on.wait(30)
-        return []
-
-    hasher = Hasher(2 * BACKLOG_BLOCKS * BLOCK_BYTES, read)
-    hasher.frontier = BACKLOG_BLOCKS
-    hasher.give_way()
-    hasher.frontier = BACKLOG_BLOCKS + READ_BLOCKS
-    bringing, hashing_on = threading.Thread(target=hasher.give_way), threading.Thread(target=hasher.advance)
-    hashing_on.start()
-    assert reading.wait(30)
-    bringing.start()
-    bringing.join(0.05)
-    assert bringing.is_alive()
-    go_on.set()
-    bringing.join(30)
-    hashing_on.join(30)
-    assert not bringing.is_alive()
-    assert hasher.position == hasher.frontier
-
-
-def test_who_brings_more_than_is_hashed_does_not_wait_for_long() -> None:
-    """The hasher may have to wait for its turn, or for blocks that others are to bring."""
-    hasher = Hasher(2 * BACKLOG_BLOCKS * BLOCK_BYTES, lambda offset, buffer: [0])
-    hasher.frontier = 2 * BACKLOG_BLOCKS
-    assert hasher.advance() == [0]
-    hasher.give_way()
-    assert hasher.position == 0
 
 
 def test_background_tasks_are_awaited_and_their_bugs_stay_here(caplog: pytest.LogCaptureFixture) -> None:

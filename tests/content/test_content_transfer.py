@@ -28,7 +28,6 @@ class Desk:
         self.blocks: dict[int, bytes] = {}
         self.order: list[int] = []
         self.heard: list[tuple[Any, ...]] = []
-        self.gave_way_after: list[int] = []
         self._refuse = refuse
 
     def sink(self, first: int, data: memoryview, sums: Sequence[bytes]) -> None:
@@ -39,9 +38,6 @@ class Desk:
             self.blocks[first + i] = block
             self.order.append(first + i)
         assert len(data) == sum(len(self.blocks[first + i]) for i in range(len(sums)))
-
-    def give_way(self) -> None:
-        self.gave_way_after.append(len(self.order))
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
         function(*args)
@@ -83,7 +79,6 @@ def transfer(
         sink=desk.sink,
         events=desk,
         post=desk.post,
-        give_way=desk.give_way,
         paused_s=paused_s,
         clock=clock,
     )
@@ -240,14 +235,6 @@ def test_a_rate_is_that_of_receiving_alone() -> None:
     transfer(FakeSite(made_up(8 * MIB)), Slow(), 0, 64, clock=clock).run()
     told = [rate for rate in rates if rate is not None]
     assert told == [(22 * BLOCK_BYTES, 4.0), (2 * MIB, 2.0), (2 * MIB, 2.0)]
-
-
-def test_it_gives_way_after_each_piece_was_handed_on() -> None:
-    """Never with something in hand that a reader may wait for."""
-    site, desk = FakeSite(DATA), Desk()
-    transfer(site, desk).run()
-    assert desk.error is None
-    assert desk.gave_way_after == [1, 3, 7, TOTAL]
 
 
 def test_who_waits_for_the_first_block_need_not_wait_for_a_mebibyte() -> None:
