@@ -14,6 +14,7 @@ from functools import partial
 import trio
 
 from imagefs.account.errands import Errand
+from imagefs.account.finishing import is_as_wanted
 from imagefs.account.journal import Entry, Journal
 from imagefs.account.locks import KeyedLocks
 from imagefs.account.persistence import persistently
@@ -21,6 +22,7 @@ from imagefs.account.service import Service
 from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.intents import Creation, Remark
+from imagefs.core.models import Phase
 from imagefs.errors import AnswerLost, ImagefsError, ServiceError
 
 log = logging.getLogger(__name__)
@@ -121,14 +123,14 @@ class Creator:
         """The new image that a request led to whose answer is not known; None where there is none.
 
         Waits for as long as the service cannot be reached, and goes on looking for a while, as a listing may be
-        old. Raises AnswerLost where several images may be the one; none of them is touched then.
+        old. Raises AnswerLost where several images may be the one, or one has other content; none is touched then.
         """
         settings = self._around.settings
         last_look_at = self._around.clock() + settings.look_for_s
         while True:
             looked_at = self._around.clock()
             candidates = self._candidates(entry, await self._service.answered_listing())
-            if len(candidates) == 1:
+            if len(candidates) == 1 and not await self._has_other_content(entry.intent, candidates[0]):
                 log.info(
                     "%s: its answer was lost, and it is image %s.", _subject(entry.intent), candidates[0]
                 )
@@ -148,6 +150,17 @@ class Creator:
             for image in listing.in_region(wanted.region)
             if image.name in names and image.image_id not in taken
         ]
+
+    async def _has_other_content(self, wanted: Creation, image_id: str) -> bool:
+        """Whether an image is complete and not what was asked for: most likely somebody else's."""
+        if wanted.source_id is None:
+            return False
+        try:
+            details = await self._service.details(image_id)
+        except ServiceError:
+            return False
+        as_far_as_known = replace(wanted, move=False)
+        return details.phase is Phase.ACTIVE and not is_as_wanted(details, as_far_as_known)
 
     def _taken_ids(self, entry: Entry[Creation]) -> set[str]:
         """The images that cannot be the new one: those that were there before, the source, other requests'."""

@@ -104,7 +104,7 @@ class Finisher:
         content = (wanted.size_bytes, wanted.checksum)
         if wanted.move and not _is_like(details, content):
             self._doubt(entry, details)
-        if not _is_as_wanted(details, wanted):
+        if not is_as_wanted(details, wanted):
             original = "what it was made of" if wanted.source_id is None else f"its source {wanted.source_id}"
             text = f"Image {image.image_id} has another size or checksum than {original}"
             await self._fail(entry, text)
@@ -214,7 +214,7 @@ def _is_like(details: ImageDetails, content: tuple[int | None, str | None]) -> b
     return details.phase is Phase.ACTIVE and (details.size_bytes, details.checksum) == content
 
 
-def _is_as_wanted(details: ImageDetails, wanted: Creation) -> bool:
+def is_as_wanted(details: ImageDetails, wanted: Creation) -> bool:
     """Whether *details* are those of an image with the content that *wanted* names.
 
     It is judged by what is known of both; a move is not begun without size and checksum.

@@ -407,6 +407,30 @@ def test_several_images_that_could_be_the_new_one_are_reported(caplog: pytest.Lo
     assert "may be the new one" in caplog.text
 
 
+def test_another_content_of_the_same_name_is_not_taken_for_the_new_image() -> None:
+    """Somebody adds it while an answer is missing: it is neither renamed nor is another replica asked for."""
+    stage, service = stage_of(image("1", "a"), fates=(DROPPED,))
+    service.unlike.add("50")
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+
+            async def meddle() -> None:
+                await trio.sleep(0.07)
+                service.rows = [*service.rows, image("50", "a", "montreal")]
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(meddle)
+                with pytest.raises(AnswerLost, match="50 may be the new one"):
+                    await account.move("1", "montreal", "b")
+            assert sorted(shown(account)) == ["1", "50"]
+            await trio.sleep(100)
+        assert [call[0] for call in service.changes] == ["replicate"]
+
+    play(scene)
+
+
 def test_two_replicas_of_one_image_to_one_region_are_told_apart() -> None:
     """Both answers are lost; each of them becomes one of the two."""
     stage, service = stage_of(image("1", "a"), fates=(LOST, LOST))
