@@ -210,7 +210,10 @@ class Changes:
                 move=move,
             )
             request = partial(self._service.client.replicate_image, image_id, region)
-            replica_id = await self._creator.create(errand, wanted, request)
+            try:
+                replica_id = await self._creator.create(errand, wanted, request)
+            except Refused as refusal:
+                raise await self._service.judged(image_id, refusal) from None
         self._work.nudge()
         return replica_id
 

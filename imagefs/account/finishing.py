@@ -153,8 +153,6 @@ class Finisher:
             return
         try:
             await self._service.call(partial(self._service.client.delete_image, going.image_id))
-        except RefusedUnknownImage:
-            log.debug("Image %s was gone already.", going.image_id)
         except Refused as refusal:
             if not await self._service.is_gone(going.image_id):
                 if not is_for_now(refusal, image):

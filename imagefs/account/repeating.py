@@ -14,7 +14,7 @@ from imagefs.account.errands import Errand
 from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.models import ImageDetails
-from imagefs.errors import NotFound, RefusedUnknownImage, ServiceError
+from imagefs.errors import NotFound, Refused, RefusedUnknownImage, ServiceError
 
 IsDone = Callable[[], Awaitable[bool]]
 
@@ -33,19 +33,27 @@ class Repeater:
     async def rename(self, errand: Errand, image_id: str, name: str) -> None:
         """Give an image another name; raises ServiceError, and NotFound where it has vanished meanwhile."""
         change = partial(self._service.client.rename_image, image_id, name)
-        await self._make(errand, change, lambda: self._is_named(image_id, name))
+        await self._make(errand, image_id, change, lambda: self._is_named(image_id, name))
 
     async def delete(self, errand: Errand, image_id: str) -> None:
         """Delete an image; raises ServiceError, and RefusedUnknownImage where it was gone before."""
         change = partial(self._service.client.delete_image, image_id)
-        await self._make(errand, change, lambda: self._is_gone(image_id), gone_is_done=True)
+        await self._make(errand, image_id, change, lambda: self._is_gone(image_id), gone_is_done=True)
 
     async def _make(
-        self, errand: Errand, change: Callable[..., None], is_done: IsDone, *, gone_is_done: bool = False
+        self,
+        errand: Errand,
+        image_id: str,
+        change: Callable[..., None],
+        is_done: IsDone,
+        *,
+        gone_is_done: bool = False,
     ) -> None:
         errand.commit()
         try:
             await self._service.call(change)
+        except Refused as refusal:
+            raise await self._service.judged(image_id, refusal) from None
         except ServiceError as error:
             if not error.maybe_done:
                 raise

@@ -17,8 +17,8 @@ from imagefs.account.listing import ListingCache
 from imagefs.account.protocols import AccountClient
 from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
-from imagefs.core.models import ImageDetails, ListedImage
-from imagefs.errors import AnswerLost, RefusedUnknownImage, ServiceError
+from imagefs.core.models import ImageDetails, ListedImage, Phase
+from imagefs.errors import AnswerLost, Refused, RefusedPermission, RefusedUnknownImage, ServiceError
 
 T = TypeVar("T")
 
@@ -73,6 +73,17 @@ class Service:
         settings = self._around.settings
         call = partial(self.client.image_details, image_id, deadline_s=settings.change_call_s)
         return await self._around.threads.ask(call, self._threads)
+
+    async def judged(self, image_id: str, refusal: Refused) -> Refused:
+        """What the *refusal* of a change means.
+
+        An image that the service says it does not know, and shows all the same, is not the account's own.
+        """
+        if isinstance(refusal, RefusedUnknownImage):
+            with suppress(ServiceError):
+                if (await self.details(image_id)).phase is Phase.ACTIVE:
+                    return RefusedPermission(f"{refusal}, although it is there: only its owner can do that")
+        return refusal
 
     async def is_gone(self, image_id: str) -> bool:
         """Whether the service itself says that it does not know the image; raises other ServiceErrors.

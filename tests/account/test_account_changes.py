@@ -181,6 +181,27 @@ def test_refusals_are_raised_and_change_nothing() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(
+    "change", [("rename", "1", "new"), ("delete", "1"), ("replicate", "1", "montreal", "copy")]
+)
+def test_an_image_that_is_there_and_refused_as_unknown_is_not_the_account_s(
+    change: tuple[str, ...],
+) -> None:
+    """A public template, to a service that says of each image of others that it does not know it: it stays shown."""
+    stage, service = stage_of(image("1"), fates=(RefusedUnknownImage("invalid image"),))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            with pytest.raises(RefusedPermission, match="invalid image"):
+                await getattr(account, change[0])(*change[1:])
+            assert shown(account) == {"1": ("toronto", "image 1")}
+            assert len(service.changes) == 1
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
 def test_an_image_that_others_deleted_is_hidden() -> None:
     """The service does not know it: that is an error, and the name is gone."""
     stage, service = stage_of(image("1"))

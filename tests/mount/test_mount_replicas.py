@@ -203,20 +203,24 @@ def test_two_mounts_that_move_one_image_lose_nothing(service, mount):
     assert {image.status for image in service.images()} == {"active"}
 
 
+@pytest.mark.parametrize("words", ["permission denied", "invalid image"])
 @pytest.mark.parametrize("command", [["rm"], ["mv", "-t", "{montreal}"]], ids=["rm", "mv"])
-def test_a_public_template_stays(service, mount, command):
-    """It is not the account's to delete; a move leaves its replica beside it, and says so on the file."""
+def test_a_public_template_stays(service, mount, command, words):
+    """It is not the account's to delete, however that is said; a move leaves its replica beside it, and says so."""
     image_id = service.add_image("template", "toronto", CONTENT, public=True)
+    service.faults.add(Fault("refused", action="delete", value=words, times=None))
     mounted = mount()
-    mounted.may_log("permission denied")
+    mounted.may_log(words)
     done = attempt(
         *(word.format(montreal=mounted / "montreal") for word in command), mounted / "toronto/template"
     )
     if command == ["rm"]:
         assert done.returncode != 0
         assert b"Operation not permitted" in done.stderr
-    eventually(lambda: (mounted / "toronto/template").exists() and outcomes(service, "delete") != [])
+    eventually(lambda: outcomes(service, "delete") != [] and (mounted / "toronto/template").exists())
     assert service.image(image_id).status == "active"
+    if command != ["rm"]:
+        eventually(lambda: words in mounted.xattr(mounted / "toronto/template", "error"))
 
 
 def test_no_delete_refuses_what_would_delete(service, mount):
