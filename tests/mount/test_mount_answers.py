@@ -6,6 +6,7 @@ import json
 from contextlib import ExitStack
 from typing import Final
 
+import pytest
 from mount_programs import eventually, run, started, text
 
 from imagefs.emulator import Fault
@@ -23,6 +24,7 @@ PROGRAMS: Final = {
 """By region: a program, what the service answers to what it asks for, and what the program says then."""
 
 
+@pytest.mark.timeout(300)
 def test_a_call_has_an_end_and_its_own_errno(service, mount):
     """Nobody waits inside of a directory for longer than half a minute; others go on, and nothing is lost."""
     for region, (_, fault, _) in PROGRAMS.items():
