@@ -24,15 +24,14 @@ from imagefs.fuse.mountpoint import prepare_mountpoint, unmount
 from imagefs.fuse.mounts import mount_at
 
 HASTY: Final = AccountSettings(
-    listing_ttl_s=30.0,
     pending_ttl_s=0.1,
     retry_first_s=0.1,
     failure_ttl_s=0.2,
     write_delay_s=0.05,
-    second_look_s=0.1,
-    look_for_s=0.3,
-    poll_first_s=0.05,
-    poll_max_s=0.2,
+    second_look_s=0.05,
+    look_for_s=0.2,
+    poll_first_s=0.02,
+    poll_max_s=0.1,
 )
 """The pauses of a mount whose service makes an image in no time: what comes of waiting comes sooner."""
 

@@ -39,7 +39,7 @@ def live(number: int, steps: int) -> Past:
             seed(number)(_told_to(past)),
             settings=settings(
                 max_examples=1,
-                stateful_step_count=steps,
+                stateful_step_count=steps + 1,  # the first one is begin
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],

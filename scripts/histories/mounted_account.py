@@ -21,7 +21,7 @@ from histories.model import REGIONS, Held, Model, Outcome, content_of, held
 from histories.programs import ENVIRONMENT, PATIENCE_S, attempt, eventually, run
 from imagefs.emulator import Emulator, Fault, Switches
 
-SAVING_S: Final = 0.05
+SAVING_S: Final = 0.03
 LONG_S: Final = 600.0
 MOST_IMAGES: Final = 12
 IN_MEMORY: Final = Path("/dev/shm")

@@ -39,7 +39,7 @@ FAULTS = st.sampled_from(
         *LOST * 2,
         *GARBLED,
         Fault("status", action="any", status=503),
-        Fault("delayed", action="any", value=0.2),
+        Fault("delayed", action="any", value=0.1),
         Fault("reset", action="list"),
         Fault("reset", action="retrieve", after_bytes=1000),
     ]
@@ -97,16 +97,29 @@ class Histories(MountedAccount):
         """Come to rest, unless the history is over for another reason; leave nothing behind."""
         with self.left:
             if sys.exception() is None:
-                self.settle()
+                self.end_all()
                 self.mounted.umount()
                 assert not self.mounted.problems, self.mounted.problems
 
+    def end_all(self) -> None:
+        """Wait until nothing is under way and the mount knows of all; every image can be read then."""
+        self.come_to_rest(Outcome(self.model.after()))
+        if self.model.stale:
+            self.remount()
+            self.await_tree()
+        whole = {
+            self.path(image_id): one.checksum for image_id, one in self.model.images.items() if not one.failed
+        }
+        content = b"".join(CONTENT_BY_CHECKSUM[checksum] for checksum in whole.values())
+        if whole:
+            eventually(lambda: attempt("cat", *whole).stdout == content)
+
     def choose_at_rest(self, which: int) -> tuple[str, Held]:
         """One of the images, when nothing is under way and the mount knows all of them; there always is one."""
-        self.settle()
+        self.end_all()
         if not self.model.images:
             self.choose(which)  # which adds one
-            self.settle()
+            self.end_all()
         return self.choose(which)
 
     def is_free(self, region: str, name: str) -> bool | None:
@@ -282,14 +295,7 @@ class Histories(MountedAccount):
     @step()
     def settle(self) -> None:
         """Everything that is under way ends as it should, and can be read."""
-        self.come_to_rest(Outcome(self.model.after()))
-        if self.model.stale:
-            self.remount()
-            self.await_tree()
-        for image_id, one in self.model.images.items():
-            if not one.failed:
-                path = self.path(image_id)
-                eventually(lambda: attempt("cat", path).stdout == CONTENT_BY_CHECKSUM[one.checksum])  # noqa: B023
+        self.end_all()
 
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:
