@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -48,9 +47,6 @@ logger = logging.getLogger(__name__)
 TRANSFER_THREADS: Final = 64
 DISK_THREADS: Final = 8
 HASH_THREADS: Final = max(1, os.cpu_count() or 1)
-GIL_SWITCH_S: Final = 0.0005
-"""How long a thread keeps the interpreter's lock from others. With Python's 5 ms, the kernel's requests wait for
-transfers about as long as for the service."""
 M_ARENA_MAX: Final = -8
 """mallopt(3): in how many places glibc's malloc keeps what was freed."""
 SHUT_S: Final = 8.0
@@ -240,20 +236,19 @@ def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> 
 
 def run(config: MountConfig, ready: Callable[[], None]) -> None:
     """:func:`serve` in a loop of its own, with grouped errors reduced to the one that matters."""
-    _prepare_process()
+    _share_freed_memory()
     try:
         trio.run(serve, config, ready)
     except BaseExceptionGroup as group:
         raise _first_of(group) from group
 
 
-def _prepare_process() -> None:
-    """Make the best of many threads in one process, most of which handle mebibytes.
+def _share_freed_memory() -> None:
+    """Let threads take what others have freed: they all handle mebibytes.
 
-    In glibc each would keep what it freed to itself, of which the peak is a third of this process's memory; other
-    libraries have no such thing. What threads get of malloc they get with the interpreter's lock, one at a time.
+    In glibc each would keep it to itself, which is a third of this process's peak; other libraries have no such thing.
+    What threads get of malloc they get with the interpreter's lock, one at a time.
     """
-    sys.setswitchinterval(GIL_SWITCH_S)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
