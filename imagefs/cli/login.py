@@ -10,6 +10,7 @@ import click
 
 from imagefs.cli import credentials, keyring_key, settings
 from imagefs.cli.service import client_of, listed
+from imagefs.cli.terminal import count_of
 from imagefs.errors import SetupError
 
 
@@ -36,7 +37,7 @@ def login_command(keyring: bool, **given: object) -> None:
     images = listed(client_of(chosen, account))
     credentials.store(file, account, keyring=keyring)
     place = f"{file}, the key in the keyring" if keyring else file
-    click.echo(f"The service accepts them: {_count(len(images))}. Stored in {place}.")
+    click.echo(f"The service accepts them: {count_of(len(images))}. Stored in {place}.")
     if chosen.profile is None and credentials.is_in(os.environ):
         click.echo("LUNANODE_API_ID and LUNANODE_API_KEY are set, and come before that file.", err=True)
 
@@ -87,7 +88,7 @@ def whoami_command(as_json: bool, **given: object) -> None:
         }
         click.echo(json.dumps(answer, indent=2))
     else:
-        click.echo(f"{account.api_id} at {chosen['api_url']}, by {origin}: {_count(len(images))}.")
+        click.echo(f"{account.api_id} at {chosen['api_url']}, by {origin}: {count_of(len(images))}.")
 
 
 def _typed() -> tuple[str, str]:
@@ -98,7 +99,3 @@ def _typed() -> tuple[str, str]:
     else:
         api_id, api_key = sys.stdin.readline(), sys.stdin.readline()
     return api_id.strip(), api_key.strip()
-
-
-def _count(images: int) -> str:
-    return "1 image" if images == 1 else f"{images} images"

@@ -1,4 +1,4 @@
-"""What may reach a terminal, or a line of a log."""
+"""Texts for terminals and lines of a log."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ _CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\
 def printable(text: str) -> str:
     """*text* with control characters escaped, but newlines: names and texts from the service come through here."""
     return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def count_of(images: int) -> str:
+    """So many images, in words."""
+    return "1 image" if images == 1 else f"{images} images"

@@ -60,7 +60,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], service: Emulator, home
     ):
         assert what in found
     assert (
-        found["region toronto"]["message"] == "1 images, readable; Range is honoured; the length is announced"
+        found["region toronto"]["message"] == "1 image, readable; Range is honoured; the length is announced"
     )
     assert service.api_url in found["service"]["message"]
     assert service.ledger.bytes_retrieved() == 1
@@ -73,7 +73,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str], service: Emulator) -> No
     lines = run(capsys, "doctor").out.splitlines()
     place = next(number for number, line in enumerate(lines) if "region toronto" in line)
     assert lines[place].startswith(
-        "warning  region toronto: 1 images, readable, but from their beginning only"
+        "warning  region toronto: 1 image, readable, but from their beginning only"
     )
     assert lines[place + 1].startswith("         -> ")
     assert lines[-1].endswith("failures")

@@ -30,15 +30,22 @@ class Person:
 MYSELF: Final = Person(os.getuid(), os.getgid(), (str(Path(sys.executable).with_name("imagefs")),))
 """Who runs the tests."""
 
-IN_OWN_NAMESPACE: Final = (
-    "unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
-    'nsenter --mount=/proc/self/ns/mnt --root=/ mount --no-canonicalize --make-rslave . && exec "$@"', "sh",
+_CUT_OFF: Final = "nsenter --mount=/proc/self/ns/mnt --root=/ mount --no-canonicalize --make-rslave ."
+_LEAVE_OTHERS: Final = "umount --all --lazy --internal-only --types fuse.imagefs 2> /dev/null"
+
+AS_A_CONTAINER: Final = (
+    *("unshare", "--mount", "--propagation", "unchanged"), *("sh", "-c", f'{_CUT_OFF} && exec "$@"', "sh")
 )  # fmt: skip
-"""Words before a command of root's: what it mounts is seen by nobody else, and goes with its last process.
+"""Words before a command of root's: what it mounts is seen by nobody else, and goes with its last process. All that is
+mounted now stays mounted there, and its processes at work.
 
 ``unshare --propagation slave`` is not enough: in a chroot that is no mount point itself it fails. Whoever enters a
 mount namespace is at its real root, though, where everything that is mounted can be cut off.
 """
+
+IN_OWN_NAMESPACE: Final = (*AS_A_CONTAINER, "sh", "-c", f'{_LEAVE_OTHERS}; exec "$@"', "sh")
+"""The same, without the mounts of tests that run at the same time: their processes could not end before this.
+One that cannot be reached is left."""
 
 
 def nobody(site_packages: Path) -> Person:

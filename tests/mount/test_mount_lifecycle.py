@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mount_programs import IN_OWN_NAMESPACE, MYSELF, attempt, environment_of, eventually, refusal, run, text
+from mount_programs import AS_A_CONTAINER, MYSELF, attempt, environment_of, eventually, refusal, run, text
 
 from imagefs.cli.umount import take_down
 
@@ -154,7 +154,7 @@ def test_umount_of_what_a_container_has_as_well(service, mount, capsys):
     there = mounted.path.with_name("there")
     there.mkdir()
     script = 'mount --bind "$1" "$2"; echo ready; read end'
-    container = [*IN_OWN_NAMESPACE, "sh", "-c", script, "sh", mounted.path, there]
+    container = [*AS_A_CONTAINER, "sh", "-c", script, "sh", mounted.path, there]
     with subprocess.Popen(container, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"ready\n"
         take_down(mounted.path, last_flush_s=0.1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from imagefs.cli.doctor.findings import Finding, failure, ok, warning
 from imagefs.cli.service import PATIENCE_S, client_of
 from imagefs.cli.settings import Settings
+from imagefs.cli.terminal import count_of
 from imagefs.core.models import DOCUMENTED_REGIONS, ListedImage, Phase
 from imagefs.errors import CredentialsRefused, ImagefsError, ServiceError, SetupError, TlsFailure, Unreachable
 
@@ -49,7 +50,7 @@ def _service(client: ServiceClient, api_url: str) -> Iterator[Finding]:
         return
     took_ms = (time.monotonic() - began_s) * 1000
     secured = "the certificate is right" if api_url.startswith("https:") else "this machine, without TLS"
-    yield ok("service", f"{api_url} answers in {took_ms:.0f} ms; {secured}; {len(images)} images")
+    yield ok("service", f"{api_url} answers in {took_ms:.0f} ms; {secured}; {count_of(len(images))}")
     if client.clock_offset_s is not None:
         yield _clock(client.clock_offset_s)
     seen = (image.region for image in images)
@@ -88,7 +89,7 @@ def _region(client: ServiceClient, region: str) -> Finding:
         return failure(what, str(error), _remedy(error))
     readable = next((image for image in images if image.phase is Phase.ACTIVE), None)
     if readable is None:
-        return ok(what, f"{len(images)} images, none of which can be read now")
+        return ok(what, f"{count_of(len(images))}, none of which can be read now")
     return _content(client, what, len(images), readable)
 
 
@@ -98,7 +99,7 @@ def _content(client: ServiceClient, what: str, count: int, image: ListedImage) -
         details = client.image_details(image.image_id, deadline_s=PATIENCE_S)
         size_bytes = details.size_bytes
         if not size_bytes:
-            return ok(what, f"{count} images; {image.name!a} has no bytes to try")
+            return ok(what, f"{count_of(count)}; {image.name!a} has no bytes to try")
         with_range = size_bytes > 1
         body = client.retrieve(
             image.image_id,
@@ -114,12 +115,12 @@ def _content(client: ServiceClient, what: str, count: int, image: ListedImage) -
             body.close()
     except ImagefsError as error:
         remedy = _remedy(error) if isinstance(error, ServiceError) else "Try again later: imagefs doctor"
-        return failure(what, f"{count} images, but {image.name!a} cannot be read: {error}", remedy)
+        return failure(what, f"{count_of(count)}, but {image.name!a} cannot be read: {error}", remedy)
     length = "the length is announced" if body.framed else "the length is not announced"
     if with_range and not body.ranged:
         return warning(
             what,
-            f"{count} images, readable, but from their beginning only: Range is not honoured; {length}",
+            f"{count_of(count)}, readable, but from their beginning only: Range is not honoured; {length}",
             "Nothing to do here: a first look at the end of an image waits for all of it",
         )
-    return ok(what, f"{count} images, readable; Range is honoured; {length}")
+    return ok(what, f"{count_of(count)}, readable; Range is honoured; {length}")
