@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,6 +16,7 @@ from mount_programs import attempt, eventually, refusal, run, text
 from imagefs.emulator import Fault
 
 CONTENT = b"from elsewhere" * 10_000
+PASSWORD = "swordfish"
 
 WRITERS = {
     "echo": ["bash", "-c", 'echo "$(cat "$1")" > "$2"', "bash", "{lines}", "{fetch}"],
@@ -64,6 +68,19 @@ def source() -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture
+def ftp_source(workspace):
+    """The host and port of an FTP server that knows anna by a password, and has ``disk.iso``."""
+    folder = workspace / "ftp"
+    folder.mkdir()
+    (folder / "disk.iso").write_bytes(CONTENT)
+    command = [sys.executable, "-m", "pyftpdlib", "--interface", "127.0.0.1", "--port", "0"]
+    command += ["--username", "anna", "--password", PASSWORD, "--directory", str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        yield next(found[1] for line in server.stderr if (found := re.search(r"server on (\S+),", line)))
+        server.kill()
+
+
 @pytest.fixture(autouse=True)
 def _quick(service):
     """Images are ready a moment after their download."""
@@ -110,6 +127,19 @@ def test_a_url_becomes_an_image(service, mount, source, write, writer):
     shown = text("cat", fetch)
     assert shown.count(f"({url})") == 2
     assert all(line.startswith("#") for line in shown.splitlines())
+
+
+def test_a_url_of_ftp(service, mount, ftp_source):
+    """With the credentials that its server asks for, which go to the service and are shown nowhere."""
+    fetch = mount() / "toronto/.fetch"
+    url = f"ftp://anna:{PASSWORD}@{ftp_source}/disk.iso"
+    run("sh", "-c", 'echo "$1" > "$2"', "sh", url, fetch)
+    assert fetches(service)[0]["location"] == url
+    run("sync", fetch.parent / "disk.iso")
+    assert run("cat", fetch.parent / "disk.iso") == CONTENT
+    shown = text("cat", fetch) + text("getfattr", "-d", fetch.parent / "disk.iso")
+    assert f"ftp://{ftp_source}/disk.iso" in shown
+    assert PASSWORD not in shown
 
 
 @pytest.mark.parametrize("writer", WRITERS)
