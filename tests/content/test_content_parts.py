@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 
 import pytest
 import trio
@@ -13,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from imagefs.content.background import Background
 from imagefs.content.blockmap import ABSENT, CHECKING, COMING, READY, UNCHECKED, BlockMap
-from imagefs.content.hashing import READ_BLOCKS, STEP_BLOCKS, Hasher
+from imagefs.content.hashing import NICER, READ_BLOCKS, STEP_BLOCKS, Hasher
 from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MAX_SPARE_BYTES, MIN_SEGMENT_BYTES, Link
 from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, RESTLESS_JUMPS, SETTLED_BYTES, Readahead
 from imagefs.content.retries import Retries
@@ -240,6 +242,55 @@ def test_hashing_that_is_of_no_use_any_more_ends_with_the_piece_it_is_at() -> No
     hasher.frontier = STEP_BLOCKS
     hasher.advance()
     assert hasher.position == READ_BLOCKS
+
+
+def niceness() -> int:
+    """How nice this thread is."""
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+@pytest.mark.parametrize(("may", "nicer"), [(True, NICER), (False, 0)])
+def test_hashing_goes_first_where_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, may: bool, nicer: int
+) -> None:
+    """Only while it lasts, also where it fails: the thread is used for other things then."""
+    at = [5]
+
+    def change(which: int, who: int, priority: int) -> None:
+        assert (which, who) == (os.PRIO_PROCESS, threading.get_native_id())
+        if not may:
+            raise PermissionError
+        at.append(priority)
+
+    def read(offset: int, buffer: memoryview) -> list[int]:
+        seen.append(at[-1])
+        raise OSError
+
+    seen: list[int] = []
+    monkeypatch.setattr(os, "getpriority", lambda which, who: at[-1])
+    monkeypatch.setattr(os, "setpriority", change)
+    hasher = Hasher(BLOCK_BYTES, read)
+    hasher.frontier = 1
+    with pytest.raises(OSError):
+        hasher.advance()
+    assert seen == [5 + nicer]
+    assert at[-1] == 5
+
+
+@pytest.mark.root
+def test_root_may_let_hashing_go_first() -> None:
+    """A niceness that setpriority(2) takes for a thread of the caller alone."""
+    seen: list[int] = []
+
+    def read(offset: int, buffer: memoryview) -> list[int]:
+        seen.append(niceness())
+        return []
+
+    before = niceness()
+    hasher = Hasher(BLOCK_BYTES, read)
+    hasher.frontier = 1
+    hasher.advance()
+    assert (seen, niceness()) == ([before + NICER], before)
 
 
 def test_background_tasks_are_awaited_and_their_bugs_stay_here(caplog: pytest.LogCaptureFixture) -> None:
