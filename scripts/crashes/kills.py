@@ -193,7 +193,8 @@ def _afterwards(found: Kills, mount: MortalMount, scene: Scene) -> Iterator[str]
                 yield f"{path} is not shown"
             if place not in mount.places() and mount.places() in ends:
                 continue  # a deletion that had to wait was carried out meanwhile
-            read = mount.run(f'cat "{path}"')
+            # The service has it active; that the mount knows that is what sync waits for.
+            read = mount.run(f'sync "{path}" && cat "{path}"')
             found.bytes_compared += len(read)
             if read != content:
                 yield f"wrong bytes of {path}"
