@@ -92,4 +92,4 @@ def _report(pasts: list[Past], took_s: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(model, "scripts/model", ()))
+    sys.exit(command_line.run(model, "scripts/model"))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
+import command_line
 from mutation import bugs_above, bugs_account, bugs_below, bugs_content
 from mutation.bug import Bug
 from mutation.planting import Unfit, copy_of_the_tree, fails, is_caught, misplaced
@@ -70,10 +71,4 @@ def _line(bug: Bug, verdict: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(mutants.main(prog_name="scripts/mutants", standalone_mode=False))
-    except click.ClickException as failure:
-        failure.show()
-        sys.exit(failure.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
+    sys.exit(command_line.run(mutants, "scripts/mutants"))

@@ -389,6 +389,19 @@ def test_a_request_that_was_not_carried_out_is_repeated_once() -> None:
     play(scene)
 
 
+async def move_in_doubt(account: Account, service: ChangingService, told: str) -> None:
+    """Move an image while somebody adds one of its name to the target region: it is told which may be the new one."""
+
+    async def meddle() -> None:
+        await trio.sleep(0.07)
+        service.rows = [*service.rows, image("50", "a", "montreal")]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(meddle)
+        with pytest.raises(AnswerLost, match=told):
+            await account.move("1", "montreal", "b")
+
+
 def test_several_images_that_could_be_the_new_one_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     """None is touched, now or by a later mount, and each says so."""
     stage, service = stage_of(image("1", "a"), fates=(LOST,))
@@ -396,15 +409,7 @@ def test_several_images_that_could_be_the_new_one_are_reported(caplog: pytest.Lo
     async def scene() -> None:
         async with stage.account() as account:
             await account.images()
-
-            async def meddle() -> None:
-                await trio.sleep(0.07)
-                service.rows = [*service.rows, image("50", "a", "montreal")]
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(meddle)
-                with pytest.raises(AnswerLost, match=r"(100, 50|50, 100) may be the new one"):
-                    await account.move("1", "montreal", "b")
+            await move_in_doubt(account, service, r"(100, 50|50, 100) may be the new one")
             assert sorted(shown(account)) == ["1", "100", "50"]
             assert "may be the new one" in (account.error_of("50") or "")
             assert len(service.created) == 1
@@ -436,15 +441,7 @@ def test_another_content_of_the_same_name_is_not_taken_for_the_new_image() -> No
     async def scene() -> None:
         async with stage.account() as account:
             await account.images()
-
-            async def meddle() -> None:
-                await trio.sleep(0.07)
-                service.rows = [*service.rows, image("50", "a", "montreal")]
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(meddle)
-                with pytest.raises(AnswerLost, match="50 may be the new one"):
-                    await account.move("1", "montreal", "b")
+            await move_in_doubt(account, service, "50 may be the new one")
             assert sorted(shown(account)) == ["1", "50"]
             await trio.sleep(100)
         assert [call[0] for call in service.changes] == ["replicate"]
