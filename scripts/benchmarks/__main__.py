@@ -57,7 +57,9 @@ class _Experiments(click.ParamType[tuple[Experiment, ...]]):
 )
 @click.option("--size", "whole_bytes", type=Size(MIB, 1 << 40), help="Of the large image. Default: 1G.")
 @click.option("--quick", is_flag=True, help="Small sizes, to see that it works; the goals are not for these.")
-@click.option("--profile", is_flag=True, help="Also tell where the CPU time went, for whole images.")
+@click.option(
+    "--profile", is_flag=True, help="Also tell where the CPU time went, for whole images and random reads."
+)
 @click.option(
     "--dir",
     "parent_dir",
@@ -129,7 +131,7 @@ def _print(results: Sequence[Result], profiles: Sequence[Profile], *, is_full_sc
         print("Not at the scale that the goals are for.")
     print(f"\n{table(results)}")
     if profiles:
-        print("\nWhere the CPU time went, with whole images:")
+        print("\nWhere the CPU time went:")
     for profile in profiles:
         print("\n".join(profile.lines()))
 

@@ -53,12 +53,14 @@ class Profile:
     """Where the CPU time went during one measurement.
 
     ``spent`` maps "PROGRAM: THREAD" to its CPU time; ``busy_s`` is that of all CPUs, whoever kept them busy.
+    ``remarks`` are lines on what else was seen.
     """
 
     what: str
     wall_s: float = 0.0
     busy_s: float = 0.0
     spent: dict[str, Cpu] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     def add(self, program: str, timing: Timing) -> None:
         """Add a command that has ended."""
@@ -74,6 +76,8 @@ class Profile:
                 yield f"    {name:<40} {cpu.user_s:7.2f} {cpu.system_s:7.2f}"
         rest_s = self.busy_s - sum(cpu.total_s for cpu in self.spent.values())
         yield f"    {'everything else on the machine':<40} {max(0.0, rest_s):7.2f}"
+        for remark in self.remarks:
+            yield f"    {remark}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

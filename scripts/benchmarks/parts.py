@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import mounts
+from benchmarks.cpu_time import watched
 from benchmarks.experiment import Bench, Experiment
 from benchmarks.machine import MIB, make_cold, timed
 from benchmarks.reading import WHOLE, wants_whole
@@ -59,27 +60,43 @@ HEAD: Final = Experiment(
 )
 
 
-def _random_reads_per_s(bench: Bench, path: Path, seed: int) -> float:
+def _random_reads(bench: Bench, path: Path) -> list[float]:
+    """How long each read took, in seconds. The offsets are the same for all programs and in each round."""
     pages = range(bench.scale.whole_bytes // PAGE_BYTES)
-    offsets = [page * PAGE_BYTES for page in random.Random(seed).sample(pages, bench.scale.random_reads)]
+    took_s = []
     with path.open("rb", buffering=0) as file:
-        began_s = time.perf_counter()
-        for offset in offsets:
-            os.pread(file.fileno(), PAGE_BYTES, offset)
-        return len(offsets) / (time.perf_counter() - began_s)
+        for page in random.Random(1).sample(pages, bench.scale.random_reads):
+            began_s = time.perf_counter()
+            os.pread(file.fileno(), PAGE_BYTES, page * PAGE_BYTES)
+            took_s.append(time.perf_counter() - began_s)
+    return took_s
+
+
+def _random_reads_per_s(bench: Bench, program: str, mount: mounts.Mount) -> float:
+    path = mount.images / WHOLE
+    if bench.profiles is None:
+        took_s = _random_reads(bench, path)
+    else:
+        with watched(f"{program}, random reads", {program: mount.pid, "server": bench.server.pid}) as profile:
+            took_s = _random_reads(bench, path)
+        waits_ms = [read_s * 1000 for read_s in took_s if read_s > LATENCY_S]
+        profile.remarks.append(
+            f"{len(waits_ms)} of {len(took_s)} reads took longer than the latency, "
+            f"{statistics.median(waits_ms):.1f} ms at the median, {sum(waits_ms) / 1000:.2f} s together"
+        )
+        bench.profiles.append(profile)
+    return len(took_s) / sum(took_s)
 
 
 def _random_round(bench: Bench) -> Mapping[str, float]:
-    """Both programs read at the same offsets, the same in each round."""
-    seed = 1
     values = {}
     with bench.server.behaving(latency_s=LATENCY_S, range=True):
         make_cold([bench.server.contents[WHOLE]])
         with mounts.imagefs(bench.server, bench.scratch) as mount:
-            values["imagefs"] = _random_reads_per_s(bench, mount.images / WHOLE, seed)
+            values["imagefs"] = _random_reads_per_s(bench, "imagefs", mount)
         make_cold([bench.server.contents[WHOLE]])
         with mounts.rclone(bench.server, bench.scratch, "full") as mount:
-            values["rclone full"] = _random_reads_per_s(bench, mount.images / WHOLE, seed)
+            values["rclone full"] = _random_reads_per_s(bench, "rclone full", mount)
     return values
 
 
