@@ -10,7 +10,7 @@ import trio
 
 from imagefs.account import Account
 from imagefs.core.extents import ExtentSet
-from imagefs.core.models import ContentKey, ListedImage, Phase
+from imagefs.core.models import ContentKey
 from imagefs.errors import ImagePending, NotSupported, ReadOnly, ServiceError
 from imagefs.vfs.draft_file import Caller, DraftFile, SpoolFile
 from imagefs.vfs.matching import Matching
@@ -45,23 +45,20 @@ class Filling:
     async def copy(
         self,
         draft: DraftFile,
-        source: ListedImage,
+        key: ContentKey,
         source_offset: int,
         offset: int,
         length: int,
         caller: Caller | None = None,
     ) -> int:
-        """Take *length* bytes at *source_offset* of an active image as the draft's from *offset* on.
+        """Take *length* bytes at *source_offset* of the content *key* as the draft's from *offset* on.
 
-        Returns how many that are: fewer at the image's end. The last piece that was missing has the image
-        replicated. Pieces may come in any order and more than once.
+        Returns how many that are: fewer at the content's end. The last piece that was missing has an image replicated
+        that has the content now: the one that was opened may have another by then. Pieces may come in any order and
+        more than once.
 
         Raises NotSupported where the copy is none of a whole image of another region, or what the service answered.
         """
-        details = await self._account.details(source.image_id)
-        key = details.content_key
-        if key is None or source.phase is not Phase.ACTIVE:
-            raise NotSupported(f"Image {source.image_id} cannot be copied now.")
         length = min(length, max(0, key.size_bytes - source_offset))
         async with draft.busy:
             await draft.settled()
@@ -75,7 +72,7 @@ class Filling:
             replica_of = self._matching.elsewhere(draft.region, key)
             if replica_of is None:
                 error = NotSupported(
-                    f"Image {source.image_id} is in {draft.region} already; the service cannot copy it there."
+                    f"What is copied is in no region but {draft.region}, and the service cannot copy it there."
                 )
                 await self._settling.refuse(draft, error)
                 raise error

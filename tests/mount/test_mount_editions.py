@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import pytest
 from mount_programs import attempt, eventually, run, started, text
 
 from imagefs.emulator import Fault
@@ -34,6 +35,13 @@ def part(descriptor: int, offset: int) -> bytes | None:
         return os.pread(descriptor, 4096, offset)
     except OSError:
         return None
+
+
+def copy_all(descriptor: int, target: Path) -> None:
+    """Copy it to a new file by copy_file_range(2), in as few requests as the kernel makes."""
+    with target.open("xb", buffering=0) as copy:
+        for offset in range(0, os.fstat(descriptor).st_size, SIZE):
+            os.copy_file_range(descriptor, copy.fileno(), SIZE, offset, offset)
 
 
 READ_BY_EVERY_MEANS: Final = """
@@ -100,7 +108,10 @@ def test_an_image_that_changes_while_it_is_open(service, mount):
                 assert part(early, offset) in (None, old[offset : offset + 4096])
             assert (os.fstat(early).st_size, os.fstat(late).st_size) == (len(old), len(new))
             assert os.fstat(late).st_ino == number
+        with pytest.raises(OSError, match=r"not supported|Stale"):
+            copy_all(early, mounted / "montreal/copy")
     assert run("cat", file) == new
+    assert [image.name for image in service.images()] == ["a", "pending"]
 
 
 def test_details_that_hang_hold_up_nobody(service, mount):

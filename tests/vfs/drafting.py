@@ -10,7 +10,7 @@ import trio.testing
 from vfs_fakes import FakeAccount, MemorySpool
 
 from imagefs.account import Account
-from imagefs.core.models import ListedImage
+from imagefs.core.models import ContentKey
 from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.drafts import Drafts
 
@@ -38,10 +38,11 @@ class Workshop:
         self.drafts.opened(draft)
         return draft
 
-    def row(self, image_id: str) -> ListedImage:
-        """A row of the listing."""
-        assert self.account.snapshot is not None
-        return self.account.snapshot.by_id[image_id]
+    def key(self, image_id: str) -> ContentKey:
+        """What the image has."""
+        key = self.account.all_details[image_id].content_key
+        assert key is not None
+        return key
 
     @property
     def shown(self) -> list[str]:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vfs_fakes import FakeAccount, image
 
+from imagefs.core.models import ContentKey
 from imagefs.errors import (
     AnswerLost,
     Busy,
@@ -74,7 +75,7 @@ def test_copied_ranges_in_any_order_are_one_replica(pieces: list[int]) -> None:
         draft = shop.create()
         seen: set[int] = set()
         for offset in pieces:
-            assert await shop.drafts.filling.copy(draft, shop.row("1"), offset, offset, 100) == 100
+            assert await shop.drafts.filling.copy(draft, shop.key("1"), offset, offset, 100) == 100
             seen.add(offset)
             assert shop.account.calls == (REPLICATED if len(seen) == 10 else [])
         await shop.drafts.filling.flush(draft)
@@ -107,8 +108,8 @@ def test_two_handles_fill_one_draft() -> None:
         draft = shop.create()
         shop.drafts.opened(draft)
         await shop.drafts.filling.flush(draft)
-        await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 600)
-        assert await shop.drafts.filling.copy(draft, shop.row("1"), 600, 600, 1 << 30) == 400
+        await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 600)
+        assert await shop.drafts.filling.copy(draft, shop.key("1"), 600, 600, 1 << 30) == 400
         await shop.drafts.filling.flush(draft)
         await shop.drafts.released(draft)
         await shop.drafts.filling.flush(draft)
@@ -142,10 +143,10 @@ def test_a_copy_that_is_interrupted_and_sent_again_is_one_replica() -> None:
         draft = shop.create()
         shop.account.answering = trio.Event()
         with trio.move_on_after(1):
-            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 1000)
         assert draft.image_id is None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(shop.drafts.filling.copy, draft, shop.row("1"), 0, 0, 1000)
+            nursery.start_soon(shop.drafts.filling.copy, draft, shop.key("1"), 0, 0, 1000)
             await trio.testing.wait_all_tasks_blocked(0.01)
             shop.account.answering.set()
         assert draft.image_id is not None
@@ -247,7 +248,7 @@ def test_what_was_copied_cannot_be_read_from_the_draft() -> None:
         draft = shop.create()
         assert await shop.drafts.filling.read(draft, 0, 10) == b""
         for start, length in ((0, 10), (10, len(CONTENT) - 10)):
-            await shop.drafts.filling.copy(draft, shop.row("1"), start, start, length)
+            await shop.drafts.filling.copy(draft, shop.key("1"), start, start, length)
             with pytest.raises(ImagePending):
                 await shop.drafts.filling.read(draft, 0, 10)
 
@@ -259,11 +260,11 @@ def test_a_copy_onto_what_is_an_image_has_to_be_the_same() -> None:
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
-        await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
-        assert await shop.drafts.filling.copy(draft, shop.row("1"), 900, 900, 1000) == 100
+        await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 1000)
+        assert await shop.drafts.filling.copy(draft, shop.key("1"), 900, 900, 1000) == 100
         for source, source_offset, offset in (("2", 0, 0), ("1", 0, 1000)):
             with pytest.raises(ReadOnly):
-                await shop.drafts.filling.copy(draft, shop.row(source), source_offset, offset, 100)
+                await shop.drafts.filling.copy(draft, shop.key(source), source_offset, offset, 100)
 
     work(account(), scene)
 
@@ -281,18 +282,18 @@ async def _write_what_is_here(shop: Workshop) -> None:
 
 
 async def _copy_what_is_here(shop: Workshop) -> None:
-    await shop.drafts.filling.copy(shop.create(), shop.row("3"), 0, 0, 300)
+    await shop.drafts.filling.copy(shop.create(), shop.key("3"), 0, 0, 300)
 
 
 async def _copy_a_part(shop: Workshop) -> None:
     draft = shop.create()
-    await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 999)
+    await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 999)
     await shop.drafts.filling.flush(draft)
 
 
 async def _copy_and_write(shop: Workshop) -> None:
     draft = shop.create()
-    await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 999)
+    await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 999)
     await shop.drafts.filling.write(draft, 999, CONTENT[999:])
 
 
@@ -311,7 +312,7 @@ def test_what_is_no_image_of_another_region_leaves_nothing(
         assert draft is not None
         for again in (
             partial(shop.drafts.filling.write, draft, 0, b"x"),
-            partial(shop.drafts.filling.copy, draft, shop.row("1"), 0, 0, 1),
+            partial(shop.drafts.filling.copy, draft, shop.key("1"), 0, 0, 1),
             partial(shop.drafts.filling.truncate, draft, 1),
             partial(shop.drafts.filling.read, draft, 0, 1),
             partial(shop.drafts.filling.flush, draft),
@@ -348,7 +349,7 @@ def test_what_the_service_refuses_leaves_nothing(refusal: Exception, told: type[
         shop.account.refusal = refusal
         draft = shop.create()
         with pytest.raises(told) as caught:
-            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 1000)
         assert type(caught.value) is told
         with pytest.raises(told, match=str(refusal)):
             await shop.drafts.filling.flush(draft)
@@ -363,7 +364,7 @@ def test_a_bug_while_settling_is_the_draft_s_and_not_the_mount_s(caplog: pytest.
     async def scene(shop: Workshop) -> None:
         shop.account.refusal = ZeroDivisionError("bug")
         with pytest.raises(Exception, match="bug"):
-            await shop.drafts.filling.copy(shop.create(), shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(shop.create(), shop.key("1"), 0, 0, 1000)
         assert shop.shown == []
 
     work(account(), scene)
@@ -379,24 +380,34 @@ def test_a_name_that_was_taken_meanwhile_is_not_taken_twice() -> None:
         assert snapshot is not None
         shop.account.list_anew(*snapshot.images, image("9", "new"))
         with pytest.raises(Exists):
-            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 1000)
         assert shop.account.calls == []
 
     work(account(), scene)
 
 
-def test_an_image_that_is_not_ready_cannot_be_copied() -> None:
-    """Nor can one be shifted; the draft lives on for what is written in place of it."""
+def test_an_image_that_is_not_ready_is_not_replicated() -> None:
+    """Nor is one whose content is no longer known: a copy is one of the content that was opened."""
+
+    async def scene(shop: Workshop) -> None:
+        for key in (shop.key("4"), ContentKey(1000, "0" * 32)):
+            with pytest.raises(NotSupported):
+                await shop.drafts.filling.copy(shop.create(), key, 0, 0, key.size_bytes)
+        assert shop.account.calls == []
+
+    work(account(), scene)
+
+
+def test_a_copy_cannot_be_shifted_nor_go_on_after_what_was_written() -> None:
+    """The draft lives on for what is written in place of it."""
 
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
         with pytest.raises(NotSupported):
-            await shop.drafts.filling.copy(draft, shop.row("4"), 0, 0, 10)
-        with pytest.raises(NotSupported):
-            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 10, 10)
+            await shop.drafts.filling.copy(draft, shop.key("1"), 0, 10, 10)
         await shop.drafts.filling.write(draft, 0, OTHER)
         with pytest.raises(NotSupported):
-            await shop.drafts.filling.copy(draft, shop.row("1"), 600, 600, 10)
+            await shop.drafts.filling.copy(draft, shop.key("1"), 600, 600, 10)
         await shop.drafts.filling.flush(draft)
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
@@ -430,7 +441,7 @@ def test_a_name_is_not_changed_while_the_service_is_asked() -> None:
             outcomes.append(await change())
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(shop.drafts.filling.copy, draft, shop.row("1"), 0, 0, 1000)
+            nursery.start_soon(shop.drafts.filling.copy, draft, shop.key("1"), 0, 0, 1000)
             await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.start_soon(note, partial(shop.drafts.rename, draft, "toronto", "other"))
             nursery.start_soon(note, partial(shop.drafts.remove, draft, NotFound("removed")))
@@ -449,7 +460,7 @@ def test_a_name_is_not_waited_for_for_long() -> None:
         draft = shop.create()
         shop.account.answering = trio.Event()
         with trio.move_on_after(1):
-            await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
+            await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 1000)
         began = trio.current_time()
         with pytest.raises(Busy):
             await shop.drafts.rename(draft, "toronto", "other")
@@ -501,7 +512,7 @@ def test_a_tool_s_mtime_goes_to_the_image() -> None:
     async def scene(shop: Workshop) -> None:
         draft = shop.create()
         draft.mtime_ns = 42
-        await shop.drafts.filling.copy(draft, shop.row("1"), 0, 0, 1000)
+        await shop.drafts.filling.copy(draft, shop.key("1"), 0, 0, 1000)
         assert draft.image_id is not None
         assert shop.account.mtimes == {draft.image_id: 42}
 
