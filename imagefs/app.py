@@ -36,6 +36,7 @@ from imagefs.vfs.attributes import Ownership
 from imagefs.vfs.control import ControlFiles
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files
+from imagefs.vfs.indexers import INDEXERS
 from imagefs.vfs.steward import Steward
 from imagefs.vfs.tree import Tree
 
@@ -69,6 +70,7 @@ class MountConfig:
     read_only: bool = False
     no_delete: bool = False
     allow_other: bool = False
+    allow_indexers: bool = False
     publish: PublishSettings | None = None
     account_settings: AccountSettings = field(default_factory=AccountSettings)
 
@@ -185,6 +187,7 @@ async def _serve_tree(
             Ownership(config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()),
             Steward(account, cache, service.disk_threads, status),
             wall_ns=time.time_ns,
+            indexers=frozenset() if config.allow_indexers else INDEXERS,
         )
         operations = Operations(
             tree, Requests(interpose.load()), free_bytes=0 if config.read_only else FREE_BYTES

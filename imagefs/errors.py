@@ -28,7 +28,7 @@
     │   ├── TransferStalled          no progress within the deadline
     │   └── ContentWrong             size or MD5 differ, twice
     ├── TreeError                    a path or operation the tree does not allow
-    │   ├── NotFound, NameTooLong, NameNotUtf8, Exists, Busy, NotPermitted,
+    │   ├── NotFound, NameTooLong, NameNotUtf8, Exists, Busy, NotPermitted, Unwelcome
     │   └── ReadOnly, NotSupported, IsDirectory, NotDirectory, NoAttribute, InvalidArgument
     ├── StoreError                   the cache directory
     │   ├── CacheInUse               another mount has it
@@ -185,6 +185,10 @@ class Busy(TreeError):
 
 class NotPermitted(TreeError):
     """The operation makes no sense for images."""
+
+
+class Unwelcome(TreeError):
+    """The program reads whatever it finds, and is kept from the content of images."""
 
 
 class ReadOnly(TreeError):

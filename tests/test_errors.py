@@ -48,6 +48,7 @@ def test_every_error_has_an_errno(kind: type[Exception]) -> None:
         (errors.ReadOnly, errno.EROFS),
         (errors.NotSupported, errno.EOPNOTSUPP),
         (errors.NotPermitted, errno.EPERM),
+        (errors.Unwelcome, errno.EACCES),
         (errors.CacheFull, errno.ENOSPC),
         (errors.AnswerLost, errno.ETIMEDOUT),
         (errors.ServerFailed, errno.EAGAIN),

@@ -88,6 +88,7 @@ def _serve(
         read_only=chosen["read_only"],
         no_delete=chosen["no_delete"],
         allow_other=chosen["allow_other"],
+        allow_indexers=chosen["allow_indexers"],
         publish=publish,
     )
     app.run(config, ready)

@@ -129,6 +129,14 @@ MOUNT_OPTIONS: Final = (
         off="--no-allow-other",
     ),
     MountOption(
+        "allow_indexers",
+        click.BOOL,
+        "Let desktop searches and makers of thumbnails read the images, too.",
+        False,
+        "off",
+        off="--no-allow-indexers",
+    ),
+    MountOption(
         "publish",
         _Text(),
         "Upload what is written: serve it at this address of this machine, from which the service fetches it.",

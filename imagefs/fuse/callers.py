@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+GENERATIONS: Final = 32
+"""How many programs started one another, at most, to be looked at: processes that end meanwhile can be anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,21 @@ class Caller:
         """The thread's process; None where it cannot be told."""
         tgid = self._status().get("Tgid")
         return None if tgid is None else int(tgid)
+
+    @property
+    def programs(self) -> Iterator[str]:
+        """The names of its process and of those that started it, the nearest first, as far as they can be seen.
+
+        Each is what the kernel keeps of it: 15 bytes (comm in proc(5)).
+        """
+        process = self.process or 0
+        for _ in range(GENERATIONS):
+            stat = Caller(process)._stat()
+            if stat is None:
+                return
+            name, (_, parent, *_) = stat
+            yield name
+            process = int(parent)
 
     @property
     def has_signal(self) -> bool:
@@ -46,11 +66,17 @@ class Caller:
             return True
         except PermissionError:
             pass
+        stat = self._stat()  # None of another user's, in a /proc that hides these
+        return stat is not None and stat[1][0] in ("Z", "X")
+
+    def _stat(self) -> tuple[str, list[str]] | None:
+        """The thread's name, and what follows it in its line: the state, the parent's process; None if not seen."""
         try:
-            status = Path(f"/proc/{self.thread}/stat").read_text("ascii", "replace")
-        except OSError:  # another user's, in a /proc that hides these
-            return False
-        return status.rpartition(")")[2].split()[0] in ("Z", "X")
+            text = Path(f"/proc/{self.thread}/stat").read_text("ascii", "replace")
+        except OSError:
+            return None
+        before, _, after = text.rpartition(")")
+        return before.partition("(")[2], after.split()
 
     def _status(self) -> dict[str, str]:
         """The lines of the thread's status, by what they are about; none where they cannot be read."""

@@ -52,6 +52,7 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
     errors.Exists: Verdict(errno.EEXIST),
     errors.Busy: Verdict(errno.EBUSY),
     errors.NotPermitted: Verdict(errno.EPERM),
+    errors.Unwelcome: Verdict(errno.EACCES, logging.INFO),
     errors.ReadOnly: Verdict(errno.EROFS),
     errors.NotSupported: Verdict(errno.EOPNOTSUPP),
     errors.IsDirectory: Verdict(errno.EISDIR),

@@ -130,7 +130,7 @@ class Operations(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
         """open(2)."""
-        return _file_info(await self._tree.open(inode, flags))
+        return _file_info(await self._tree.open(inode, flags, Caller(ctx.pid).programs))
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """pread(2): at once where nothing has to be waited for."""

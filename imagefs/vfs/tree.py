@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from imagefs.account import Account, Snapshot
 from imagefs.core.models import ImageDetails
-from imagefs.errors import Exists, IsDirectory, NotPermitted, NotSupported, ReadOnly
+from imagefs.errors import Exists, IsDirectory, NotPermitted, NotSupported, ReadOnly, Unwelcome
 from imagefs.vfs import xattrs
 from imagefs.vfs.attributes import AttributeRules, Attributes, Ownership
 from imagefs.vfs.changes import Changes
@@ -22,6 +22,7 @@ from imagefs.vfs.directories import Directories, DirectoryEntry
 from imagefs.vfs.draft_file import Caller
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files, OpenedFile
+from imagefs.vfs.indexers import INDEXERS, indexer_among
 from imagefs.vfs.metadata import Metadata
 from imagefs.vfs.nodes import Control, Draft, Image, Node, Region, Root
 from imagefs.vfs.resolution import Resolution
@@ -36,7 +37,10 @@ time. Who wants to know more than the name then asks again, and holds up nobody.
 
 
 class Tree:
-    """One mounted account. Open files are :attr:`files`; what changes its directories is :attr:`changes`."""
+    """One mounted account. Open files are :attr:`files`; what changes its directories is :attr:`changes`.
+
+    *indexers* are the programs that are kept from the content of images.
+    """
 
     def __init__(  # what a tree is made of
         self,
@@ -48,7 +52,9 @@ class Tree:
         steward: Steward,
         *,
         wall_ns: Callable[[], int],
+        indexers: Collection[str] = INDEXERS,
     ) -> None:
+        self._indexers = indexers
         rules = AttributeRules(ownership)
         self.files = files
         self._account = account
@@ -179,11 +185,11 @@ class Tree:
 
     # Opening
 
-    async def open(self, inode: int, flags: int) -> OpenedFile:
-        """Open a file.
+    async def open(self, inode: int, flags: int, programs: Iterable[str] = ()) -> OpenedFile:
+        """Open a file, for the first of *programs*, which the others started one after the other.
 
-        Raises IsDirectory; for writing to an image Exists with O_TRUNC, else ReadOnly; and what
-        :meth:`Files.open_image` raises.
+        Raises IsDirectory; for writing to an image Exists with O_TRUNC, else ReadOnly; Unwelcome for an image where one
+        of *programs* is an indexer; and what :meth:`Files.open_image` raises.
         """
         node = self._resolution.node(inode)
         if isinstance(node, (Root, Region)):
@@ -201,6 +207,9 @@ class Tree:
             raise Exists(f"Image {node.image_id} exists and cannot be overwritten.")
         if flags & WRITING:
             raise ReadOnly(f"Image {node.image_id} cannot be written to.")
+        indexer = indexer_among(programs, self._indexers)
+        if indexer is not None:
+            raise Unwelcome(f"Image {node.image_id} is not read by {indexer}, unless with --allow-indexers.")
         return await self.files.open_image(node.image_id, inode, patient=bool(flags & os.O_NONBLOCK))
 
     # What happens behind the mount's back

@@ -8,6 +8,13 @@ from mutation.bug import Bug
 
 BUGS: Final = (
     Bug(
+        "an indexer reads by the programs that it starts",
+        "vfs/indexers",
+        "(name for name in programs if",
+        "(name for name in list(programs)[:1] if",
+        "test_vfs_files.py",
+    ),
+    Bug(
         "an empty flush fails",
         "vfs/filling",
         "            if draft.image_id is not None or draft.is_empty or not",

@@ -24,6 +24,7 @@ cache_size = 1073741824
 read_only = true
 no_delete = true
 allow_other = true
+allow_indexers = true
 publish = "https://me.example:8443/"
 publish_listen = "0.0.0.0:8443"
 publish_cert = "~/cert.pem"
@@ -74,7 +75,8 @@ def test_every_option_can_be_in_the_file(capsys: pytest.CaptureFixture[str], fil
     assert {(origin, source) for _, origin, source in rows.values()} == {("file", str(file))}
     assert {key: value for key, (value, _, _) in rows.items()} == {
         "api_url": "https://api.example/", "credentials": str(home / "key.toml"), "cache_dir": "/var/cache/images",
-        "cache_size": "1G", "read_only": True, "no_delete": True, "allow_other": True, "uid": 1, "gid": 2,
+        "cache_size": "1G", "read_only": True, "no_delete": True, "allow_other": True, "allow_indexers": True,
+        "uid": 1, "gid": 2,
         "publish": "https://me.example:8443/", "publish_listen": "0.0.0.0:8443",
         "publish_cert": str(home / "cert.pem"), "publish_key": str(home / "key.pem"),
         "umask": "027", "log_file": str(home / "log"), "log_level": "debug",

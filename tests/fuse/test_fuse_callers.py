@@ -7,6 +7,8 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,22 @@ def test_a_thread_has_a_process() -> None:
     assert Caller(threading.get_native_id()).process == os.getpid()
     assert found[0].thread != os.getpid()
     assert (Caller(0).process, Caller(0).is_gone) == (None, False)
+
+
+def test_who_started_whom_is_told(tmp_path: Path) -> None:
+    """A program's name, cut as the kernel cuts it, then those of its parents; nothing of a process that is not seen."""
+    script = tmp_path / "finds-all-the-files"
+    script.write_text("#!/bin/sh\necho ready; read line\n")
+    script.chmod(0o755)
+    with subprocess.Popen([script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        assert list(islice(Caller(program.pid).programs, 2)) == [
+            "finds-all-the-f",
+            Path("/proc/self/comm").read_text().removesuffix("\n"),
+        ]
+        program.communicate("go on\n")
+    assert list(Caller(program.pid).programs) == list(Caller(0).programs) == []
 
 
 def test_who_has_ended_is_gone() -> None:

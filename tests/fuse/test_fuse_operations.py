@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -35,7 +35,7 @@ ATTRIBUTES = Attributes(
     entry_ttl_s=5.0,
 )
 
-CONTEXT = cast(pyfuse3.RequestContext, SimpleNamespace(uid=os.getuid()))
+CONTEXT = cast(pyfuse3.RequestContext, SimpleNamespace(uid=os.getuid(), pid=os.getpid()))
 STRANGER = cast(pyfuse3.RequestContext, SimpleNamespace(uid=os.getuid() + 12345))
 
 
@@ -79,7 +79,7 @@ class FakeTree:
     async def open_directory(self, inode: int) -> Any:
         return self._answer("open_directory", inode)
 
-    async def open(self, inode: int, flags: int) -> Any:
+    async def open(self, inode: int, flags: int, programs: Iterable[str]) -> Any:
         return self._answer("open", inode, flags)
 
     async def create(self, parent: int, name: bytes) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mount_programs import run, text
+from mount_programs import attempt, run, text
 
 MIB = 1 << 20
 SIZE = 32 * MIB
@@ -61,3 +61,48 @@ def test_programs_that_tell_what_it_is(service, looked_at, command):
     """They look further than file managers, and still at a small part."""
     run(*command, looked_at / ("toronto/named.iso" if command[0] == "blkid" else "montreal/plain qcow2"))
     assert service.ledger.bytes_retrieved() <= 8 * MIB
+
+
+def indexed_by_recoll(place, folder):
+    """Have recollindex(1) index all that is in *place*; it keeps its own files in *folder*."""
+    folder.mkdir()
+    (folder / "recoll.conf").write_text(f"topdirs = {place.path}\nskippedPaths =\nnoaspell = 1\n")
+    return attempt("recollindex", "-c", folder)
+
+
+def test_an_indexer_takes_nothing(service, looked_at, workspace):
+    """It finds the names, and no content of theirs; the log says who was refused what."""
+    indexed_by_recoll(looked_at, workspace / "recoll")
+    assert service.ledger.bytes_retrieved() == 0
+    assert "is not read by recollindex, unless with --allow-indexers" in looked_at.log
+    assert "named.iso" in text("recollq", "-c", workspace / "recoll", "-b", "dir:toronto")
+
+
+def test_an_indexer_that_may(service, looked_at, workspace):
+    """The programs that it starts read mebibytes of an image, and whole ones."""
+    looked_at.remount("--allow-indexers")
+    indexed_by_recoll(looked_at, workspace / "recoll")
+    assert service.ledger.bytes_retrieved() > 4 * MIB
+
+
+def test_no_thumbnail_is_made(service, looked_at, workspace):
+    """A maker of thumbnails would read an image whole, as its name may promise anything."""
+    picture = workspace / "thumbnail.png"
+    for image in ("toronto/named.iso", "montreal/plain qcow2"):
+        assert b"ermission denied" in attempt("gdk-pixbuf-thumbnailer", looked_at / image, picture).stderr
+    assert not picture.exists()
+    assert service.ledger.bytes_retrieved() == 0
+    looked_at.remount("--allow-indexers")
+    attempt("gdk-pixbuf-thumbnailer", looked_at / "toronto/named.iso", picture)
+    assert service.ledger.bytes_retrieved() > 0
+
+
+def test_the_search_for_names_takes_names(service, looked_at, workspace):
+    """updatedb(8) finds each image, and asks for no content and no details; it passes by what its PRUNEFS names."""
+    database = workspace / "names"
+    update = ("updatedb", "-l", "no", "-U", workspace / "a", "-o", database, "--prunepaths", "")
+    run(*update, "--prunefs", "")
+    assert text("plocate", "-d", database, "named.iso") == str(looked_at / "toronto/named.iso")
+    run(*update, "--prunefs", "fuse.imagefs")
+    assert attempt("plocate", "-d", database, "named.iso").returncode == 1
+    assert service.ledger.bytes_retrieved() == 0

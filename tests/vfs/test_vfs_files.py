@@ -21,6 +21,7 @@ from imagefs.errors import (
     NotPermitted,
     ReadOnly,
     Unreachable,
+    Unwelcome,
 )
 
 ROWS = (
@@ -56,6 +57,25 @@ def test_what_cannot_be_opened(name: bytes, flags: int, error: type[Exception]) 
         with pytest.raises(IsDirectory):
             await grove.tree.open(1, flags)
         assert grove.library.opened == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "programs", [["baloo_file_extr", "systemd"], ["file", "sh", "baloo_file_extr", "systemd"]]
+)
+def test_indexers_are_kept_out(programs: list[str]) -> None:
+    """They, and what they start, open no image. What is no image costs nothing, and others are not taken for them."""
+
+    async def scene() -> None:
+        grove = Grove(*ROWS)
+        image, control = [await grove.find(b"toronto", name) for name in (b"debian.iso", b".fetch")]
+        with pytest.raises(Unwelcome, match="baloo_file_extr"):
+            await grove.tree.open(image, os.O_RDONLY, programs)
+        await grove.tree.open(control, os.O_RDONLY, programs)
+        assert grove.library.opened == []
+        await grove.tree.open(image, os.O_RDONLY, ["file", "baloo_file_ext", "bash"])
+        assert len(grove.library.opened) == 1
 
     play(scene)
 
