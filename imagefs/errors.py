@@ -9,6 +9,7 @@
     │   │   ├── TlsFailure           the certificate or handshake was refused; never retried
     │   │   └── AnswerLost           a change was sent, and nobody knows whether it was carried out
     │   │       └── ServerFailed     it was answered 5xx
+    │   │           └── PutOff       503: the service says that it did not take it up
     │   ├── OutOfResources           this machine has no thread, memory or descriptor left for the call
     │   ├── Overloaded               429 or 5xx past the retries
     │   ├── CredentialsRefused       ID, key or signature refused, or the clock is off
@@ -78,6 +79,17 @@ class AnswerLost(Unreachable):
 
 class ServerFailed(AnswerLost):
     """A change was answered 5xx: it may have been carried out."""
+
+
+class PutOff(ServerFailed):
+    """A change was answered 503: most likely it was not carried out, and can be asked for later.
+
+    ``retry_after_s`` is how long the service asked to wait, where it did.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class OutOfResources(ServiceError):

@@ -52,6 +52,7 @@ def test_every_error_has_an_errno(kind: type[Exception]) -> None:
         (errors.CacheFull, errno.ENOSPC),
         (errors.AnswerLost, errno.ETIMEDOUT),
         (errors.ServerFailed, errno.EAGAIN),
+        (errors.PutOff, errno.EAGAIN),
         (errors.Busy, errno.EBUSY),
         (errors.InvalidArgument, errno.EINVAL),
     ],
@@ -75,5 +76,5 @@ def test_what_nobody_raised_on_purpose_has_no_row() -> None:
 
 def test_only_a_lost_answer_may_have_done_something() -> None:
     """Whoever may have changed the account says so."""
-    lost = {errors.AnswerLost, errors.ServerFailed}
+    lost = {errors.AnswerLost, errors.ServerFailed, errors.PutOff}
     assert {kind for kind in all_errors(errors.ServiceError) if kind.maybe_done} == lost

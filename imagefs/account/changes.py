@@ -7,7 +7,8 @@ states::
 
     replicate, fetch        Creation without id ── answered ──▶ Creation with id ── active, named, checked ──▶ done
                               │ answer lost: found by listing ──▲    │ failed, wrong: Remark; the source stays
-                              │ not there: asked once more           │
+                              │ put off (503): asked again           │
+                              │ not there: given up, in doubt        │
                               └ several: Remark on each              └ of a move: Deletion of the source ──▶ done
     delete, put off         Deletion ── its replicas are done, the service lets it go ──▶ done
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Set
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -23,16 +24,21 @@ from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.intents import Creation, Remark
 from imagefs.core.models import Phase
-from imagefs.errors import AnswerLost, ImagefsError, ServiceError
+from imagefs.errors import AnswerLost, ImagefsError, PutOff, ServiceError
 
 log = logging.getLogger(__name__)
+
+_NOT_LISTED: Final = "no image is listed that it may have led to, although one may yet be"
 
 
 class Creator:
     """Has the service begin new images, never one more than was asked for.
 
-    One region is asked for one image at a time, until it is known what became of the request: so whatever
-    else is new there meanwhile is not this mount's.
+    A request is sent again only where the service says that it did not take it up, and lists no image that it
+    may have led to: a listing alone may be old, and tells nothing by what it leaves out.
+
+    One region is asked for one image of a name at a time, until it is known what became of the request: so
+    whatever else of that name is new there meanwhile is not this mount's.
     """
 
     def __init__(self, service: Service, journal: Journal, images: KeyedLocks, around: Surroundings) -> None:
@@ -41,7 +47,7 @@ class Creator:
         self._journal = journal
         self._images = images
         self._around = around
-        self._regions = KeyedLocks()
+        self._names = KeyedLocks()
         self._made: set[str] = set()
 
     async def create(self, errand: Errand, wanted: Creation, request: Callable[..., str]) -> str:
@@ -50,7 +56,8 @@ class Creator:
         Raises ServiceError, and AnswerLost where it cannot be told which image is the new one; StoreError
         before anything was sent.
         """
-        async with self._regions[wanted.region]:
+        async with AsyncExitStack() as held:
+            await self._claim_names(wanted, held)
             await self._service.listing()
             # All listings so far: an image that this one leaves out, being cut or old, is not new for that.
             seen = self._service.seen
@@ -73,28 +80,32 @@ class Creator:
         async with AsyncExitStack() as held:
             if wanted.source_id is not None:
                 await held.enter_async_context(self._images[wanted.source_id])
-            await held.enter_async_context(self._regions[wanted.region])
+            await self._claim_names(wanted, held)
             if entry.intent.image_id is not None or not self._journal.holds(entry):
                 return  # it was settled meanwhile
             try:
-                image_id = await self._find(entry)
+                image_id = await self._find(entry, self._around.settings.look_for_s)
             except AnswerLost:
                 return
             if image_id is None:
-                log.warning("%s was interrupted before the service began with it.", _subject(wanted))
+                log.warning("%s was interrupted; %s.", _subject(wanted), _NOT_LISTED)
                 await self._journal.settle(entry)
             else:
                 await self._accepted(entry, image_id)
 
+    async def _claim_names(self, wanted: Creation, held: AsyncExitStack) -> None:
+        """Let no other request lead to an image that may be taken for this one's, until *held* is left."""
+        for name in sorted({*wanted.first_names, wanted.name}):
+            await held.enter_async_context(self._names[f"{wanted.region}/{name}"])
+
     async def _request(
         self, errand: Errand, entry: Entry[Creation], request: Callable[..., str], old_ids: Set[str]
     ) -> str:
-        may_repeat = True
+        look_for_s = self._around.settings.look_for_s
         while True:
             try:
-                image_id = await self._service.call(request)
+                image_id = await self._service.call(request, errand.left_s)
                 if image_id in old_ids or image_id in self._taken_ids(entry):
-                    may_repeat = False  # it was carried out, whatever the answer is worth
                     raise AnswerLost(
                         f"{_subject(entry.intent)}: the service names image {image_id}, which is not new"
                     )
@@ -102,15 +113,15 @@ class Creator:
                 if not error.maybe_done:
                     await self._journal.settle(entry)
                     raise
-                found = await self._find(entry)
-                if found is not None:
-                    image_id = found
-                elif errand.attended and may_repeat:
-                    may_repeat = False
+                errand.doubt = _doubt(error)
+                again = isinstance(error, PutOff) and await errand.sit_out(error)
+                found = await self._find(entry, 0.0 if isinstance(error, PutOff) else look_for_s)
+                if found is None and again:
                     continue
-                else:
+                if found is None:
                     await self._journal.settle(entry)
-                    raise
+                    raise errand.doubt from None
+                image_id = found
             await self._accepted(entry, image_id)
             return image_id
 
@@ -119,14 +130,13 @@ class Creator:
         known = replace(entry.intent, image_id=image_id, known_ids=frozenset())
         await self._journal.record(entry, known)
 
-    async def _find(self, entry: Entry[Creation]) -> str | None:
-        """The new image that a request led to whose answer is not known; None where there is none.
+    async def _find(self, entry: Entry[Creation], look_for_s: float) -> str | None:
+        """The new image that a request led to whose answer is not known; None where none is listed.
 
-        Waits for as long as the service cannot be reached, and goes on looking for a while, as a listing may be
-        old. Raises AnswerLost where several images may be the one, or one has other content; none is touched then.
+        Waits for as long as the service cannot be reached, and goes on looking for *look_for_s*, as a listing may
+        be old. Raises AnswerLost where several images may be the one, or one has other content; none is touched then.
         """
-        settings = self._around.settings
-        last_look_at = self._around.clock() + settings.look_for_s
+        last_look_at = self._around.clock() + look_for_s
         while True:
             looked_at = self._around.clock()
             candidates = self._candidates(entry, await self._service.answered_listing())
@@ -139,7 +149,7 @@ class Creator:
                 raise await self._ambiguous(entry, candidates)
             if looked_at >= last_look_at:
                 return None
-            await trio.sleep(settings.second_look_s)
+            await trio.sleep(self._around.settings.second_look_s)
 
     def _candidates(self, entry: Entry[Creation], listing: Snapshot) -> list[str]:
         wanted = entry.intent
@@ -177,6 +187,14 @@ class Creator:
         log.error("%s.", text)
         await self._journal.settle(entry, leaving=[Remark(tuple(candidates), error=text)])
         return AnswerLost(text)
+
+
+def _doubt(error: ServiceError) -> AnswerLost:
+    """*error* of a request that may have been carried out, for one who may think of asking again."""
+    if isinstance(error, PutOff):
+        return error
+    kind = type(error) if isinstance(error, AnswerLost) else AnswerLost
+    return kind(f"{error}; {_NOT_LISTED}, and it was not asked for again")
 
 
 def _subject(wanted: Creation) -> str:

@@ -7,25 +7,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
+from imagefs.account.backoff import growing_pauses
 from imagefs.account.flights import SingleFlight
 from imagefs.account.surroundings import Surroundings
-from imagefs.errors import AnswerLost, Busy, ImagefsError, Unreachable
+from imagefs.errors import AnswerLost, Busy, ImagefsError, PutOff, Unreachable
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_ANSWER_S: Final = 2.0
+"""What is left to one who waits when the last call for an errand has to be over."""
+
 
 class Errand:
-    """One change under way in a task of its own, as that task and the one who waits for it see it."""
+    """One change under way in a task of its own, as that task and the one who waits for it see it.
 
-    def __init__(self) -> None:
+    ``doubt`` is why it is not known whether the service has carried it out.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
         self.scope = trio.CancelScope()
         self.attended = True
+        self.doubt: AnswerLost | None = None
+        self._clock = around.clock
+        self._ends_at = around.clock() + around.settings.change_deadline_s
+        settings = around.settings
+        self._pauses = growing_pauses(settings.put_off_first_s, settings.put_off_max_s, around.random)
         self._begun = False
         self._committed = False
 
@@ -43,12 +55,24 @@ class Errand:
         if not self._committed:
             self.scope.cancel()
 
+    @property
+    def left_s(self) -> float:
+        """How long the service may still take, so that the one who waits hears its own word."""
+        return max(self._ends_at - self._clock() - _ANSWER_S, 0.0)
+
+    async def sit_out(self, error: PutOff) -> bool:
+        """Wait for as long as the service asks, and a random time more; False where nobody waits for that long."""
+        pause_s = next(self._pauses) + (error.retry_after_s or 0.0)
+        if not self.attended or pause_s >= self.left_s:
+            return False
+        await trio.sleep(pause_s)
+        return True
+
     def overdue(self, subject: str, deadline_s: float) -> ImagefsError:
         """The error for one who has waited long enough."""
         if self._committed:
-            return AnswerLost(
-                f"{subject}: not settled within {deadline_s:g} s; what became of it is found out in the background"
-            )
+            doubt = self.doubt or AnswerLost(f"{subject}: not settled within {deadline_s:g} s")
+            return type(doubt)(f"{doubt}; what became of it is found out in the background")
         if self._begun:
             return Unreachable(f"{subject}: nothing was done, as the service took more than {deadline_s:g} s")
         return Busy(f"{subject}: nothing was done, as another change of the image has not ended yet")
@@ -58,6 +82,7 @@ class Errands:
     """Runs errands; each caller waits for its own, within the deadline for changes."""
 
     def __init__(self, around: Surroundings) -> None:
+        self._around = around
         self._deadline_s = around.settings.change_deadline_s
         self._flights: SingleFlight[Any] = SingleFlight(around.start)
         self._under_way = 0
@@ -73,7 +98,7 @@ class Errands:
 
         Raises what *work* raises, and AnswerLost, Unreachable or Busy past the deadline.
         """
-        errand = Errand()
+        errand = Errand(self._around)
 
         async def go() -> T:
             with errand.scope:

@@ -1,4 +1,4 @@
-"""Locks by key, so that changes of one image, or new images in one region, come one after the other.
+"""Locks by key, so that changes of one image, or new images of one name, come one after the other.
 
 Used by the account's changes on trio's thread.
 """

@@ -14,7 +14,7 @@ from imagefs.account.errands import Errand
 from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.models import ImageDetails
-from imagefs.errors import NotFound, Refused, RefusedUnknownImage, ServiceError
+from imagefs.errors import NotFound, PutOff, Refused, RefusedUnknownImage, ServiceError
 
 IsDone = Callable[[], Awaitable[bool]]
 
@@ -22,8 +22,9 @@ IsDone = Callable[[], Awaitable[bool]]
 class Repeater:
     """Makes calls that do no harm where they are made twice.
 
-    Each is made once more where its answer was lost and the account shows that it was not carried out. What is
-    said of the second does not count where the first turns out to have been carried out after all.
+    Each is made once more where its answer was lost and the account shows that it was not carried out, and for as
+    long as someone waits where the service puts it off. What is said of a later one does not count where an
+    earlier one turns out to have been carried out after all.
     """
 
     def __init__(self, service: Service, around: Surroundings) -> None:
@@ -50,28 +51,33 @@ class Repeater:
         gone_is_done: bool = False,
     ) -> None:
         errand.commit()
-        try:
-            await self._service.call(change)
-        except Refused as refusal:
-            raise await self._service.judged(image_id, refusal) from None
-        except ServiceError as error:
-            if not error.maybe_done:
-                raise
-            if await is_done():
-                return
-            if not errand.attended:
-                raise
-        else:
-            return
-        try:
-            await self._service.call(change)
-        except ServiceError as error:
-            if gone_is_done and isinstance(error, RefusedUnknownImage):
-                return
-            if not await is_done():
-                await trio.sleep(self._second_look_s)
-                if not await is_done():
+        in_doubt = False
+        while True:
+            try:
+                await self._service.call(change, errand.left_s)
+            except ServiceError as error:
+                if in_doubt and gone_is_done and isinstance(error, RefusedUnknownImage):
+                    return
+                if not in_doubt and isinstance(error, Refused):
+                    raise await self._service.judged(image_id, error) from None
+                if not in_doubt and not error.maybe_done:
                     raise
+                if isinstance(error, PutOff):
+                    again = await errand.sit_out(error)
+                else:
+                    again = not in_doubt and errand.attended
+                if await is_done():
+                    return
+                if not again:
+                    if not in_doubt or isinstance(error, PutOff):
+                        raise
+                    await trio.sleep(self._second_look_s)
+                    if await is_done():
+                        return
+                    raise
+                in_doubt = True
+            else:
+                return
 
     async def _is_named(self, image_id: str, name: str) -> bool:
         """Whether listing or details, which may both be old, show the name."""

@@ -46,13 +46,15 @@ class Service:
         """The image as the service listed it last, without this mount's own changes."""
         return None if self._listing.snapshot is None else self._listing.snapshot.by_id.get(image_id)
 
-    async def call(self, change: Callable[..., T]) -> T:
+    async def call(self, change: Callable[..., T], deadline_s: float | None = None) -> T:
         """What *change*, a method of the client with its arguments, answers; raises ServiceError.
 
-        One who is cancelled leaves it to its thread: the service may carry it out all the same, and so it may
-        where the call fails by surprise.
+        Given up after *deadline_s*, ``change_call_s`` where that is None. One who is cancelled leaves it to its
+        thread: the service may carry it out all the same, and so it may where the call fails by surprise.
         """
-        timed = partial(change, deadline_s=self._around.settings.change_call_s)
+        if deadline_s is None:
+            deadline_s = self._around.settings.change_call_s
+        timed = partial(change, deadline_s=deadline_s)
         return await self._around.threads.ask(timed, self._threads, surprise=AnswerLost)
 
     async def listing(self) -> Snapshot:

@@ -64,13 +64,19 @@ class AccountSettings:
     """How long one who asks for a change waits: the kernel holds the directories of a rename meanwhile."""
 
     change_call_s: float = 20.0
-    """The time that one call of a change may take, so that some is left to see what became of it."""
+    """The time that one call may take by which a change is looked into, or finished in the background."""
+
+    put_off_first_s: float = 1.0
+    """The pause before a change is asked for again that the service does not take up now; it doubles from then on."""
+
+    put_off_max_s: float = 8.0
+    """The longest such pause, beyond what the service asks for."""
 
     second_look_s: float = 3.0
     """The pause before the account is looked at again for what a lost answer may have led to."""
 
-    look_for_s: float = 9.0
-    """How long it is looked for a new image before the request for it counts as not carried out."""
+    look_for_s: float = 30.0
+    """How long it is looked for a new image whose request had no answer; it is never asked for again."""
 
     settle_s: float = 30.0
     """How long after an answer the listing may still show what was before it."""

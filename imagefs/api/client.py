@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Final, TypeVar
 
 from imagefs import __version__
@@ -28,7 +29,15 @@ from imagefs.api.tally import Tally
 from imagefs.api.transport import Exchange, Transport
 from imagefs.api.verdicts import Verdicts
 from imagefs.core.models import DEFAULT_API_URL, Credentials, ImageDetails
-from imagefs.errors import AnswerLost, MalformedAnswer, Overloaded, ServerFailed, ServiceError, Unreachable
+from imagefs.errors import (
+    AnswerLost,
+    MalformedAnswer,
+    Overloaded,
+    PutOff,
+    ServerFailed,
+    ServiceError,
+    Unreachable,
+)
 
 CREATING_ACTIONS: Final = ("fetch", "replicate")
 """The actions that answer with the id of a new image."""
@@ -42,7 +51,8 @@ class ServiceClient:
     Any method can raise `Unreachable`, `Overloaded`, `CredentialsRefused`, `MalformedAnswer` and the
     subclasses of `Refused`. Calls that change nothing are tried again within their deadline. A call that
     changes the account is sent at most once: it is tried again only where nothing was sent or the service
-    put it off (429), and raises `AnswerLost` (``maybe_done``) where the service may have carried it out.
+    put it off (429), and raises `AnswerLost` (``maybe_done``) where the service may have carried it out:
+    `PutOff` where it says that it has not (503).
 
     Attributes:
         clock_offset_s: how far this machine's clock was ahead of the service's when it last answered; None
@@ -183,7 +193,8 @@ class ServiceClient:
         """The answer to a change, which is sent again only where it was certainly not carried out."""
 
         def attempt(left_s: float) -> Answer:
-            exchange = self._post(action, parameters, left_s, lost=AnswerLost)
+            attempt_s = min(left_s, self._limits.change_attempt_s)
+            exchange = self._post(action, parameters, attempt_s, lost=AnswerLost)
             lost: AnswerLost | None = None
             try:
                 answer = self._answer(action, parameters, exchange, lost=AnswerLost)
@@ -200,7 +211,8 @@ class ServiceClient:
             except Overloaded as exc:
                 if exchange.status != 408 and exchange.status < 500:
                     raise
-                lost = ServerFailed(str(exc))
+                unavailable = exchange.status == HTTPStatus.SERVICE_UNAVAILABLE
+                lost = PutOff(str(exc), exc.retry_after_s) if unavailable else ServerFailed(str(exc))
             if lost is not None:
                 raise lost
             return answer

@@ -18,6 +18,8 @@ class Limits:
     """A call that changes the account."""
     attempt_s: float = 30.0
     """One attempt of a call that changes nothing, so that a silent connection leaves time for another."""
+    change_attempt_s: float = 20.0
+    """One attempt of a call that changes the account, so that a lost answer leaves time to look what became of it."""
     connect_s: float = 10.0
     """Name lookup, connection, proxy tunnel and TLS handshake of one attempt together."""
 

@@ -60,11 +60,14 @@ class RetryPolicy:
         return retrying(lambda: attempt(ends_s - self._clock.monotonic()))
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        """The wait before the next attempt: half of it random, and no less than the service asked for."""
+        """The wait before the next attempt: half of it random, and added to what the service asked for.
+
+        So those whom a busy service sends away together do not come back together.
+        """
         limits = self._limits
         grown_s = limits.backoff_first_s * 2.0 ** min(state.attempt_number - 1, 32)
         wait_s = min(grown_s, limits.backoff_most_s) * self._rng.uniform(0.5, 1.0)
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, Overloaded) and error.retry_after_s is not None:
-            wait_s = max(wait_s, min(error.retry_after_s, limits.retry_after_most_s))
+            wait_s = min(error.retry_after_s + wait_s, limits.retry_after_most_s)
         return wait_s

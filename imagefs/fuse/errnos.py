@@ -27,6 +27,7 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
     errors.TlsFailure: Verdict(errno.ETIMEDOUT, logging.ERROR),
     errors.AnswerLost: Verdict(errno.ETIMEDOUT, logging.WARNING),
     errors.ServerFailed: Verdict(errno.EAGAIN, logging.WARNING),
+    errors.PutOff: Verdict(errno.EAGAIN, logging.WARNING),
     errors.OutOfResources: Verdict(errno.EAGAIN, logging.WARNING),
     errors.Overloaded: Verdict(errno.EAGAIN, logging.WARNING),
     errors.CredentialsRefused: Verdict(errno.EACCES, logging.ERROR),

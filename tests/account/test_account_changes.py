@@ -23,6 +23,7 @@ from imagefs.errors import (
     NotPermitted,
     NotSupported,
     Overloaded,
+    PutOff,
     ReadOnly,
     RefusedPermission,
     RefusedUnknownImage,
@@ -370,21 +371,118 @@ def test_a_slow_service_is_looked_at_twice() -> None:
     play(scene)
 
 
-def test_a_request_that_was_not_carried_out_is_repeated_once() -> None:
-    """And after the second time given up."""
-    stage, service = stage_of(image("1"), fates=(DROPPED, None, None, DROPPED, DROPPED))
+CREATING = {
+    "replicate": lambda account: account.replicate("1", "montreal", "b"),
+    "move": lambda account: account.move("1", "montreal", "b"),
+    "fetch": lambda account: account.fetch(FETCH, "montreal"),
+}
+
+
+@pytest.mark.parametrize("kind", CREATING)
+@pytest.mark.parametrize("fate", [LOST, DROPPED])
+@pytest.mark.parametrize("lag_s", [60, 3600])
+def test_a_request_whose_answer_is_lost_is_never_sent_again(kind: str, fate: str, lag_s: float) -> None:
+    """However late listings are: who asked is told that it is not known, and the source of a move stays."""
+    stage, service = stage_of(image("1", "a"), fates=(fate,), lag_s=lag_s)
 
     async def scene() -> None:
         async with stage.account() as account:
             await account.images()
-            new = await account.replicate("1", "montreal", "b")
-            assert service.created == [new]
             with pytest.raises(AnswerLost):
-                await account.replicate("1", "roubaix", "b")
-            assert service.created == [new]
-            assert len([call for call in service.changes if call[0] == "replicate"]) == 4
-            await account.wait_active(new)
+                await CREATING[kind](account)
+            await trio.sleep(2 * lag_s + 200)
+            assert len(service.created) == (1 if fate == LOST else 0)
+            assert [call[0] for call in service.changes] == ["fetch" if kind == "fetch" else "replicate"]
             assert stage.index.intents == {}
+            await account.refresh()
+            assert set(shown(account)) == {"1", *service.created}
+
+    play(scene)
+
+
+def test_a_request_in_doubt_holds_up_none_but_its_own_name() -> None:
+    """What became of it is looked for meanwhile."""
+    stage, service = stage_of(image("1", "a"), image("2", "c"), fates=(DROPPED,))
+
+    async def scene() -> None:
+        async with stage.account() as account, trio.open_nursery() as nursery:
+            await account.images()
+
+            async def lose() -> None:
+                with pytest.raises(AnswerLost):
+                    await account.replicate("1", "montreal", "b")
+
+            nursery.start_soon(lose)
+            await trio.sleep(1)
+            with trio.fail_after(1):
+                new = await account.replicate("2", "montreal", "d")
+            await account.wait_active(new)
+            assert service.names() == [("montreal", "d"), ("toronto", "a"), ("toronto", "c")]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("kind", ["rename", "delete", *CREATING])
+def test_what_the_service_puts_off_is_asked_for_again_while_someone_waits(kind: str) -> None:
+    """Five times 503, with and without a time to wait; then it is done, once."""
+    fates = (PutOff("503"), PutOff("503", 2.0), PutOff("503"), PutOff("503", 1.0), PutOff("503"))
+    stage, service = stage_of(image("1", "a"), fates=fates)
+    changes = CREATING | {
+        "rename": lambda account: account.rename("1", "b"),
+        "delete": lambda account: account.delete("1"),
+    }
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await changes[kind](account)
+            assert len(service.created) == (1 if kind in CREATING else 0)
+            await trio.sleep(200)
+            assert stage.index.intents == {} or kind == "fetch"
+            assert ("toronto", "a") in service.names() or kind in ("rename", "delete", "move")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("asked_s", [None, 5.0, 600.0])
+@pytest.mark.parametrize("kind", ["rename", "delete", *CREATING])
+def test_what_the_service_puts_off_for_too_long_ends_in_time(kind: str, asked_s: float | None) -> None:
+    """With its own word, and nothing is done."""
+    stage, service = stage_of(image("1", "a"), fates=(PutOff("503", asked_s),) * 50)
+    changes = CREATING | {
+        "rename": lambda account: account.rename("1", "b"),
+        "delete": lambda account: account.delete("1"),
+    }
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            began = trio.current_time()
+            with pytest.raises(PutOff):
+                await changes[kind](account)
+            waited_s = trio.current_time() - began
+            assert waited_s < 1 if asked_s == 600 else 15 < waited_s < 30
+            assert service.names() == [("toronto", "a")]
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+def test_what_the_service_did_although_it_said_that_it_put_it_off_is_found() -> None:
+    """It is not asked for again."""
+
+    class Rash(ChangingService):
+        def replicate_image(self, image_id: str, region: str, *, deadline_s: float | None = None) -> str:
+            super().replicate_image(image_id, region)
+            raise PutOff("503")
+
+    service = Rash([image("1", "a")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            assert await account.replicate("1", "montreal", "b") == "100"
+            assert service.created == ["100"]
 
     play(scene)
 

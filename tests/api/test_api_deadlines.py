@@ -81,6 +81,16 @@ def test_a_silent_connection_leaves_time_for_another(peer):
     client.close()
 
 
+def test_a_silent_connection_leaves_time_to_look_what_became_of_a_change(peer):
+    """It is given up before the deadline, and not sent again."""
+    client = ServiceClient(CREDENTIALS, peer.url, limits=Limits(change_attempt_s=0.5))
+    peer.script(silent, answers({"success": "yes"}))
+    with pytest.raises(errors.AnswerLost):
+        client.delete_image("1", deadline_s=600)
+    assert len(peer.requests) == 1
+    client.close()
+
+
 def test_a_service_that_accepts_no_connection_ends_a_call():
     """A full backlog leaves the handshake of TCP unanswered."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:

@@ -101,7 +101,7 @@ def source(service: Emulator) -> str:
 
 def killed_during(service: Emulator, mounted: Mounted, kill: Kill, *command: str) -> None:
     """Start *command*, kill the mount's process at the moment that *kill* says, and mount again."""
-    mounted.may_log("was interrupted before the service began with it")
+    mounted.may_log("was interrupted; no image is listed that it may have led to")
     service.switches.saving_s = kill.saving_s
     if kill.fault is not None:
         service.faults.add(kill.fault)
