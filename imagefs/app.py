@@ -162,7 +162,7 @@ async def _serve_tree(
     async with trio.open_nursery() as nursery:
         service = _service(client, account, nursery)
         library = Library(cache, service)
-        controls = ControlFiles(account, time.time_ns)
+        controls = ControlFiles(account, time.time_ns, nursery.start_soon)
         publisher = None
         if config.publish is not None:
             from imagefs.publish import Publisher  # noqa: PLC0415  # takes its time to load, and few mounts publish

@@ -2,19 +2,27 @@
 
 Each complete line is carried out by the write that completes it, so that a mistake reaches whoever wrote it. On
 trio's thread.
+
+A request is a task of its own, which goes on when the program leaves: one that was only stopped sends its last write
+again, and there must be no second image.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+import trio
+
 from imagefs.account import Account
-from imagefs.core.control_lines import parse_line
+from imagefs.core.control_lines import FetchRequest, parse_line
 from imagefs.errors import ImagefsError, InvalidArgument
+
+logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES: Final = 16 << 10
 RECENT: Final = 50
@@ -32,31 +40,53 @@ USAGE: Final = """\
 
 @dataclass(slots=True)
 class Request:
-    """One line that was carried out, or could not be."""
+    """One line that is carried out, or could not be; ``answered`` is set as soon as ``image_id`` or ``error`` is."""
 
     time_ns: int
-    name: str
-    url: str
+    name: str = "-"
+    url: str = "-"
     image_id: str | None = None
-    error: str | None = None
+    error: ImagefsError | None = None
+    answered: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(eq=False, slots=True)
 class ControlHandle:
-    """One open of a control file: what it shows, and what was written through it."""
+    """One open of a control file: what it shows, and what was written through it.
+
+    ``partial`` is what is not carried out yet, ``asking`` the request that nobody was told the answer to, and
+    ``interrupted`` what the last write was given, if it ended before it was carried out.
+    """
 
     region: str
     text: bytes
     partial: bytearray = field(default_factory=bytearray)
-    image_ids: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    asking: Request | None = None
+    interrupted: bytes | None = None
+
+    def give_up(self) -> None:
+        """The program does not send again what its last write was given."""
+        self.partial.clear()
+        self.asking = None
+
+    async def answer(self) -> None:
+        """Wait until the request under way is carried out. Raises why it could not be."""
+        request = self.asking
+        if request is not None:
+            await request.answered.wait()
+            self.asking = None
+            if request.error is not None:
+                raise request.error
 
 
 class ControlFiles:
     """The control files of all regions."""
 
-    def __init__(self, account: Account, wall_ns: Callable[[], int]) -> None:
+    def __init__(self, account: Account, wall_ns: Callable[[], int], spawn: Callable[..., None]) -> None:
         self._account = account
         self._wall_ns = wall_ns
+        self._spawn = spawn
         self._recent: dict[str, deque[Request]] = {}
 
     def open(self, region: str) -> ControlHandle:
@@ -82,8 +112,8 @@ class ControlFiles:
             _printable(request.name),
             f"({_printable(request.url)})",
         ]
-        if request.error:
-            fields.append(_printable(request.error))
+        if request.error is not None:
+            fields.append(_printable(str(request.error)))
         return "# " + " ".join(fields) + "\n"
 
     def _state(self, request: Request) -> str:
@@ -96,49 +126,77 @@ class ControlFiles:
     async def write(self, handle: ControlHandle, data: bytes) -> None:
         """Carry out the lines that *data* completes.
 
+        After a signal the program may write the same once more: that goes on where the first one was.
+
         Raises InvalidArgument for a line that makes no sense, or what the service answered; the lines before it
         stand, and the rest of *data* is dropped.
         """
-        handle.partial += data
-        while (newline := handle.partial.find(b"\n")) >= 0:
-            line = bytes(handle.partial[:newline])
-            del handle.partial[: newline + 1]
-            try:
+        if data != handle.interrupted:
+            if handle.interrupted is not None:
+                handle.give_up()
+            handle.partial += data
+        handle.interrupted = None
+        try:
+            await handle.answer()
+            while (newline := handle.partial.find(b"\n")) >= 0:
+                line = bytes(handle.partial[:newline])
+                del handle.partial[: newline + 1]
                 await self._carry_out(handle, line)
-            except ImagefsError:
-                handle.partial.clear()
-                raise
+        except ImagefsError:
+            handle.partial.clear()
+            raise
+        except trio.Cancelled:
+            handle.interrupted = data
+            raise
         if len(handle.partial) > MAX_LINE_BYTES:
             handle.partial.clear()
             raise InvalidArgument(f"A line of .fetch has more than {MAX_LINE_BYTES} bytes.")
 
     async def flush(self, handle: ControlHandle) -> None:
         """Carry out a last line without a newline. Raises as :meth:`write`."""
-        line = bytes(handle.partial)
-        handle.partial.clear()
-        await self._carry_out(handle, line)
+        if handle.interrupted is None:  # else the program is gone, or comes back with its last write
+            await handle.answer()
+            line = bytes(handle.partial)
+            handle.partial.clear()
+            await self._carry_out(handle, line)
 
     async def wait(self, handle: ControlHandle) -> None:
         """Until every image that was asked for through *handle* is active. Raises ImageFailed or NotFound."""
-        for image_id in handle.image_ids:
-            await self._account.wait_active(image_id)
+        for request in handle.requests:
+            if request.image_id is not None:
+                await self._account.wait_active(request.image_id)
 
     async def _carry_out(self, handle: ControlHandle, line: bytes) -> None:
-        recent = self._recent.setdefault(handle.region, deque(maxlen=RECENT))
-        entry = Request(self._wall_ns(), "-", "-")
+        request = Request(self._wall_ns())
         try:
-            request = parse_line(_text_of(line))
-            if request is None:
-                return
-            entry.name, entry.url = request.name, request.shown_url
-            entry.image_id = await self._account.fetch(request, handle.region)
-            handle.image_ids.append(entry.image_id)
+            wanted = parse_line(_text_of(line))
         except ImagefsError as error:
-            entry.error = str(error)
+            request.error = error
+            self._show(handle.region, request)
             raise
+        if wanted is None:
+            return
+        request.name, request.url = wanted.name, wanted.shown_url
+        handle.requests.append(request)
+        handle.asking = request
+        self._spawn(self._ask, handle.region, wanted, request)
+        await handle.answer()
+
+    async def _ask(self, region: str, wanted: FetchRequest, request: Request) -> None:
+        """Raises nothing: a bug in a task like this one would end the mount."""
+        try:
+            request.image_id = await self._account.fetch(wanted, region)
+        except ImagefsError as error:
+            request.error = error
+        except Exception as bug:
+            logger.exception("A bug in a request of .fetch.")
+            request.error = ImagefsError(f"{wanted.name!r} could not be asked for: {bug!r}")
         finally:
-            if entry.image_id is not None or entry.error is not None:
-                recent.append(entry)
+            request.answered.set()
+        self._show(region, request)
+
+    def _show(self, region: str, request: Request) -> None:
+        self._recent.setdefault(region, deque(maxlen=RECENT)).append(request)
 
 
 def _text_of(line: bytes) -> str:

@@ -138,9 +138,23 @@ BUGS: Final = (
     Bug(
         "lines after a mistake are carried out",
         "vfs/control",
-        "            except ImagefsError:\n                handle.partial.clear()\n                raise",
-        "            except ImagefsError:\n                raise",
+        "        except ImagefsError:\n            handle.partial.clear()\n            raise",
+        "        except ImagefsError:\n            raise",
         "test_vfs_control.py::test_a_bad_line_is_the_writer_s_error",
+    ),
+    Bug(
+        "a write that is sent again after a signal asks twice",
+        "vfs/control",
+        "if data != handle.interrupted:",
+        "if True:",
+        "test_vfs_control.py::test_a_write_that_is_sent_again_after_a_signal_asks_once",
+    ),
+    Bug(
+        "a copy is one of what the image has by now",
+        "vfs/files",
+        "target.draft, source.reader.content.key, source_offset",
+        "target.draft, self._account.known_details(source.image.image_id).content_key, source_offset",
+        "test_vfs_changes.py",
     ),
     Bug(
         "a reader's close decides over a draft",

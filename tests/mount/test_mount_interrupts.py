@@ -97,6 +97,22 @@ def test_who_was_stopped_goes_on_with_the_right_bytes(service, mount, words):
         assert program.returncode == 0
 
 
+def test_who_was_stopped_asks_for_each_fetch_once(service, mount, workspace):
+    """Ctrl-Z while the service is asked, and fg later: cp then writes all its lines again."""
+    lines = workspace / "lines"
+    lines.write_text("http://127.0.0.1:1/a.iso\nhttp://127.0.0.1:1/b.iso\n")
+    service.faults.add(Fault("delayed", action="fetch", value=1.5))
+    mounted = mount()
+    mounted.may_log("could not make image")
+    with started("cp", lines, mounted / "toronto/.fetch") as program:
+        eventually(lambda: service.faults.struck["delayed"] > 0)
+        program.send_signal(signal.SIGSTOP)
+        eventually(lambda: is_stopped(program))
+        program.send_signal(signal.SIGCONT)
+        assert (program.wait(30), program.stderr.read()) == (0, b"")
+    assert [image.name for image in service.images()] == ["a.iso", "b.iso"]
+
+
 def test_of_two_who_wait_for_one_image_one_goes(service, mount):
     """Both wait for the same bytes; the one that stays gets them."""
     image_id = service.add_synthetic("a", "toronto", MIB)

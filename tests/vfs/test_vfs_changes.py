@@ -10,7 +10,7 @@ from vfs_fakes import Grove, image, play
 
 from imagefs.core.inodes import image_inode, region_inode
 from imagefs.core.models import ListedImage
-from imagefs.errors import Exists, NotFound, NotPermitted, ReadOnly
+from imagefs.errors import Exists, NotFound, NotPermitted, NotSupported, ReadOnly
 
 TORONTO, MONTREAL = region_inode("toronto"), region_inode("montreal")
 ROWS: tuple[ListedImage, ...] = (image("1", "a"), image("2", "b"), image("3", "m", "montreal"))
@@ -28,6 +28,22 @@ async def names(grove: Grove, region: int) -> list[bytes]:
     """What the region's directory lists, without the dots and the control file."""
     handle = await grove.tree.open_directory(region)
     return [entry.name for entry in grove.tree.entries(handle)[3:]]
+
+
+def test_a_copy_is_one_of_what_was_opened() -> None:
+    """An image that has other content since then is not replicated: its copy would have bytes that nobody opened."""
+
+    async def scene() -> None:
+        grove = await grown()
+        opened, _ = await grove.tree.changes.create(MONTREAL, b"new")
+        source = await grove.tree.open(await grove.find(b"toronto", b"a"), os.O_RDONLY)
+        for row in ROWS:
+            grove.account.change_details(row.image_id, checksum="0" * 32)
+        with pytest.raises(NotSupported):
+            await grove.files.copy_range(source.handle, 0, opened.handle, 0, 1000)
+        assert grove.account.calls == []
+
+    play(scene)
 
 
 def test_a_created_file_is_its_image_from_then_on() -> None:

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from vfs_fakes import Grove, image, play
 
 from imagefs.core.inodes import control_inode
-from imagefs.errors import Exists, ImageFailed, InvalidArgument, NotPermitted, ReadOnly, RefusedQuota
+from imagefs.errors import (
+    Exists,
+    ImageFailed,
+    ImagefsError,
+    InvalidArgument,
+    NotPermitted,
+    ReadOnly,
+    RefusedQuota,
+)
 from imagefs.vfs.control import MAX_LINE_BYTES, RECENT, ControlHandle
 
 URL = "https://example.org/a.iso"
@@ -205,6 +213,85 @@ def test_two_writes_at_once_carry_each_line_out_once() -> None:
         assert sorted(grove.account.calls) == sorted(CALLS)
 
     play(scene)
+
+
+async def _written_and_interrupted(grove: Grove, handle: int) -> None:
+    """LINES are written, and a signal ends that while the service is asked for the first."""
+    grove.account.answering = trio.Event()
+    with trio.move_on_after(1) as waiting:
+        await grove.files.write(handle, 0, LINES)
+    assert waiting.cancelled_caught
+    assert grove.account.calls == CALLS[:1]
+
+
+@pytest.mark.parametrize("is_answered_before", [True, False])
+def test_a_write_that_is_sent_again_after_a_signal_asks_once(is_answered_before: bool) -> None:
+    """Each line is carried out once, in whatever order the answer and the program come back."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        await _written_and_interrupted(grove, handle)
+        await grove.files.flush(await _opened(grove))  # another handle's
+        async with trio.open_nursery() as nursery:
+            if is_answered_before:
+                grove.account.answering.set()
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.start_soon(grove.files.write, handle, 0, LINES)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            grove.account.answering.set()
+        await grove.files.sync(handle)
+        assert grove.account.calls == [*CALLS, ("wait_active", "f1"), ("wait_active", "f2")]
+        assert (await _shown(grove)).count(URL) == 1
+
+    play(scene)
+
+
+def test_a_refusal_that_came_after_a_signal_is_told_to_who_comes_back() -> None:
+    """What nobody was told is the answer to the write that is sent again; what is left is dropped."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        await _written_and_interrupted(grove, handle)
+        grove.account.refusal = RefusedQuota("full")
+        grove.account.answering.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(RefusedQuota):
+            await grove.files.write(handle, 0, LINES)
+        await grove.files.flush(handle)
+        assert grove.account.calls == CALLS[:1]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("data", [b"", b"https://example.org/d.iso\n"])
+def test_who_does_not_come_back_after_a_signal_has_given_the_rest_up(data: bytes) -> None:
+    """Neither by closing nor by writing something else does a program ask for it."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        await _written_and_interrupted(grove, handle)
+        grove.account.answering.set()
+        await grove.files.write(handle, 0, data)
+        await grove.files.flush(handle)
+        assert [call[3] for call in grove.account.calls] == ["a.iso", "d.iso"][: 1 + bool(data)]
+
+    play(scene)
+
+
+def test_a_bug_in_a_request_is_the_writer_s_and_not_the_mount_s(caplog: pytest.LogCaptureFixture) -> None:
+    """The write fails, the log has the traceback, and the other tasks live on."""
+
+    async def scene() -> None:
+        grove = Grove()
+        grove.account.refusal = ZeroDivisionError("bug")
+        with pytest.raises(ImagefsError, match="bug"):
+            await grove.files.write(await _opened(grove), 0, LINES)
+
+    play(scene)
+    assert any(record.exc_info for record in caplog.records)
 
 
 def test_the_control_file_stays_what_it_is() -> None:

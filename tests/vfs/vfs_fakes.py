@@ -300,7 +300,7 @@ class Grove:
         self.library = FakeLibrary()
         self.cache = FakeCache()
         account = cast(Account, self.account)
-        self.controls = ControlFiles(account, lambda: MOUNTED_NS)
+        self.controls = ControlFiles(account, lambda: MOUNTED_NS, self._spawn)
         self.drafts = Drafts(
             account,
             MemorySpool,
