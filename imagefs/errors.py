@@ -44,6 +44,10 @@ be done. No message ever holds a key, a signature, or a URL's credentials.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
 
 class ImagefsError(Exception):
     """The root of all errors that imagefs raises on purpose."""
@@ -249,3 +253,16 @@ class Interrupted(ImagefsError):
 
 class SetupError(ImagefsError):
     """A command cannot start; the message is one line for the person who ran it."""
+
+
+def without_frames(error: E) -> E:
+    """*error*, without the tracebacks of itself and of what led to it.
+
+    A traceback's frames hold what the calls worked on, an answer of many mebibytes perhaps, for as long as the error is
+    kept. And where one of them holds the error, all of it stays until Python looks for such cycles.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

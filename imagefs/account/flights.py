@@ -37,9 +37,12 @@ class SingleFlight(Generic[T]):
             self._start(partial(self._run, key, flight, call))
             self._flights[key] = flight
         await flight.done.wait()
-        if flight.error is not None:
+        if flight.error is None:
+            return flight.answer
+        try:
             raise flight.error.with_traceback(flight.traceback)
-        return flight.answer
+        finally:
+            del flight  # which leads back to the error
 
     async def landed(self, key: Hashable) -> None:
         """Wait until the call that is under way for *key* now, if there is one, has ended in whatever way."""

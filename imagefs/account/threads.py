@@ -14,7 +14,7 @@ from typing import TypeVar
 import trio
 
 from imagefs.account.protocols import RunSync
-from imagefs.errors import ImagefsError, OutOfResources, ServiceError, StoreError
+from imagefs.errors import ImagefsError, OutOfResources, ServiceError, StoreError, without_frames
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,10 @@ class Threads:
         def begin() -> T:
             nonlocal begun
             begun = True
-            return call()
+            try:
+                return call()
+            except ImagefsError as error:
+                raise without_frames(error)  # noqa: B904  # the same error
 
         try:
             return await self._run_sync(begin, limiter=limiter, abandon_on_cancel=abandon_on_cancel)

@@ -26,6 +26,7 @@ from imagefs.errors import (
     RangeRefused,
     RefusedUnknownImage,
     TransferBroken,
+    without_frames,
 )
 from imagefs.store.blocks import BLOCK_BYTES
 
@@ -212,6 +213,7 @@ class Fetcher:
             return
         if error is not None:
             self._failed(transfer.image_id, error)
+            without_frames(error)
         if not self._sources:
             self._owner.out_of_sources()
         self.plan()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from imagefs.errors import RangeRefused
+from imagefs.errors import RangeRefused, without_frames
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 
 CHUNK_BYTES: Final = 1 << 20
@@ -162,7 +162,10 @@ class Transfer:
         try:
             self._stream()
         except Exception as raised:  # the content decides what each error means for its readers
-            error = None if self._stopped else raised
+            if self._stopped:
+                without_frames(raised)
+            else:
+                error = raised
         self._post(self._events.ended, self, error)
 
     def _stream(self) -> None:

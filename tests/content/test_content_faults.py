@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
+import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -364,3 +367,35 @@ def test_the_end_does_not_wait_for_a_service_that_does_not_answer(cache: CacheDi
     trio.run(main)
     assert not answered.is_set()
     answered.set()
+
+
+class ForgetfulSite(FakeSite):
+    """Keeps no body, only tells how many live on."""
+
+    def __init__(self, data: bytes, script: Sequence[Answer]) -> None:
+        super().__init__(data, script)
+        self.living: weakref.WeakSet[FakeBody] = weakref.WeakSet()
+
+    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> FakeBody:
+        body = super().retrieve(image_id, size_bytes, start, end)
+        self.living.add(body)
+        self.bodies.clear()
+        return body
+
+
+def test_a_failure_that_is_remembered_holds_nothing_of_its_transfer(cache: CacheDirectory) -> None:
+    """Each transfer has a mebibyte to receive into, which the traceback of its error leads to."""
+    site = ForgetfulSite(DATA, (Answer(cut_after=0),))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert isinstance(await outcome(lambda: read(reader, 0, len(DATA))), TransferBroken)
+        with trio.fail_after(30):
+            await until(lambda: not site.living)
+
+    gc.disable()  # which would come to it in the end
+    try:
+        play(scene, site, cache)
+    finally:
+        gc.enable()
+    assert len(site.requests) > 3
