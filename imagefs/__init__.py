@@ -5,6 +5,7 @@ The rooms, from the kernel down; each imports only rooms below it:
 ==============  ==============================================================================
 ``cli``         commands, arguments, exit codes, progress
 ``app``         the one place where the parts are put together
+``memory``      what the process of a mount does with memory
 ``fuse``        the adapter to the kernel: operations, errno table, session
 ``vfs``         the tree: inodes, names in directories, handles, attributes
 ``publish``     uploads: content of this machine, served to the service

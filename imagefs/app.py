@@ -5,7 +5,6 @@ Used by the command line. :func:`serve` is the whole life of a mount.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from imagefs import memory
 from imagefs.account import Account, AccountSettings
 from imagefs.account.stored_account import StoredAccount
 from imagefs.api import ServiceClient
@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 TRANSFER_THREADS: Final = 64
 DISK_THREADS: Final = 8
 HASH_THREADS: Final = max(1, os.cpu_count() or 1)
-M_ARENA_MAX: Final = -8
-"""mallopt(3): in how many places glibc's malloc keeps what was freed."""
 SHUT_S: Final = 8.0
 """How long open contents get to become durable when the tree is unmounted."""
 
@@ -195,6 +193,7 @@ async def _serve_tree(
         session.mount(operations)
         try:
             nursery.start_soon(library.serve)
+            nursery.start_soon(memory.give_back)
             await session.serve(operations, ready)
         finally:
             session.unmount()
@@ -239,22 +238,11 @@ def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> 
 
 def run(config: MountConfig, ready: Callable[[], None]) -> None:
     """:func:`serve` in a loop of its own, with grouped errors reduced to the one that matters."""
-    _share_freed_memory()
+    memory.prepare()
     try:
         trio.run(serve, config, ready)
     except BaseExceptionGroup as group:
         raise _first_of(group) from group
-
-
-def _share_freed_memory() -> None:
-    """Let threads take what others have freed: they all handle mebibytes.
-
-    In glibc each would keep it to itself, which is a third of this process's peak; other libraries have no such thing.
-    What threads get of malloc they get with the interpreter's lock, one at a time.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, 1)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
