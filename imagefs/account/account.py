@@ -83,7 +83,7 @@ class Account:
         )
         images, service = KeyedLocks(), Service(client, self._listing, around)
         self._journal = Journal(index, around, self._on_journal)
-        self._view = View(self._listing, self._journal, around, self._on_view)
+        self._view = View(self._listing, self._journal, around, self._on_view, self._on_deleted)
         finisher = Finisher(service, self._details, self._journal, self._view, around)
         self._work = PendingWork(service, finisher, self._journal, self._view, images, around)
         self._changes = Changes(
@@ -328,6 +328,10 @@ class Account:
         if new.images != old.images:
             self._details.reconcile(old, new)
             _tell(self._listing_subscribers, old, new)
+
+    def _on_deleted(self, image_id: str) -> None:
+        if self._mtimes_ns.pop(image_id, None) is not None:
+            self._writer.keep_mtime(image_id, None)
 
     def _on_details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
         _tell(self._details_subscribers, old, new)

@@ -63,6 +63,8 @@ class Creator:
             seen = self._service.seen
             in_region = (image_id for image_id, region in seen.items() if region == wanted.region)
             known_ids, old_ids = frozenset(in_region), frozenset(seen)
+            if all(other.intent.image_id is not None for other in self._journal.creations):
+                self._made -= old_ids  # for whoever asks from now on, these were there before
             errand.commit()
             entry = await self._journal.add(replace(wanted, known_ids=known_ids))
             try:

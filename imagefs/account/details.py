@@ -116,6 +116,8 @@ class DetailsCache:
                 self._drop(image.image_id)
         if not new.problems:
             self._forget_vanished(new)
+        for image_id in old.by_id.keys() - new.by_id.keys():
+            self._error_texts.pop(image_id, None)
 
     async def _fetch(self, image_id: str) -> ImageDetails:
         async with self._turns:

@@ -110,8 +110,8 @@ class AccountIndex(Protocol):
     def load_mtimes(self) -> dict[str, int]:
         """The modification times that tools set, in nanoseconds since the epoch, by image id."""
 
-    def save_mtime(self, image_id: str, mtime_ns: int) -> None:
-        """Add or replace one."""
+    def save_mtime(self, image_id: str, mtime_ns: int | None) -> None:
+        """Add or replace one; None removes it."""
 
     def load_intents(self) -> dict[int, Intent]:
         """The journal: all open intents by number."""

@@ -51,8 +51,8 @@ class StoredAccount:
         """The modification times that tools set, in nanoseconds since the epoch, by image id."""
         return self._index.load_mtimes(self._account)
 
-    def save_mtime(self, image_id: str, mtime_ns: int) -> None:
-        """Add or replace one."""
+    def save_mtime(self, image_id: str, mtime_ns: int | None) -> None:
+        """Add or replace one; None removes it."""
         self._index.set_mtime(self._account, image_id, mtime_ns)
 
     def load_intents(self) -> dict[int, Intent]:

@@ -41,13 +41,15 @@ class View:
         journal: Journal,
         around: Surroundings,
         publish: Callable[[Snapshot, Snapshot], None],
+        deleted: Callable[[str], None],
     ) -> None:
-        """*publish* is told of each new snapshot, as (the one before, the new one)."""
+        """*publish* is told of each new snapshot, as (the one before, the new one); *deleted* of what is gone."""
         self.snapshot: Snapshot | None = None
         self._listing = listing
         self._journal = journal
         self._around = around
         self._publish = publish
+        self._deleted = deleted
         self._renamed: dict[str, _Renamed] = {}
         self._deleted_at: dict[str, float] = {}
 
@@ -62,6 +64,7 @@ class View:
     def note_deleted(self, image_id: str) -> None:
         """The service has just deleted the image, or does not know it."""
         self._deleted_at[image_id] = self._around.clock()
+        self._deleted(image_id)
         self.update()
 
     def account_name(self, image: ListedImage) -> str:

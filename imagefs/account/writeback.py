@@ -31,7 +31,7 @@ class _Batch:
     listing: Snapshot | None = None
     details: dict[str, ImageDetails] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
-    mtimes_ns: dict[str, int] = field(default_factory=dict)
+    mtimes_ns: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -81,8 +81,8 @@ class IndexWriter:
             self._batch.forgotten.add(image_id)
             self._wanted.set()
 
-    def keep_mtime(self, image_id: str, mtime_ns: int) -> None:
-        """Add or replace one image's modification time, in nanoseconds since the epoch."""
+    def keep_mtime(self, image_id: str, mtime_ns: int | None) -> None:
+        """Add or replace one image's modification time, in nanoseconds since the epoch; None removes it."""
         self._batch.mtimes_ns[image_id] = mtime_ns
         self._wanted.set()
 

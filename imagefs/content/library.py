@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVarTuple, Unpack
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -35,7 +36,7 @@ class Library:
         self._cache = cache
         self._service = service
         self._contents: dict[ContentKey, Content] = {}
-        self._opening: dict[ContentKey, trio.Lock] = {}
+        self._opening: WeakValueDictionary[ContentKey, trio.Lock] = WeakValueDictionary()
         self._left = trio.Event()
 
     async def open(self, key: ContentKey, image_id: str) -> Reader:
@@ -95,14 +96,11 @@ class Library:
                     nursery.start_soon(_guarded, self._shut_one, key)
 
     async def _shut_one(self, key: ContentKey) -> None:
-        lock = self._opening.setdefault(key, trio.Lock())
-        async with lock:
+        async with self._opening.setdefault(key, trio.Lock()):
             content = self._contents.get(key)
             if content is not None and content.at_rest:
                 del self._contents[key]
                 await content.shut()
-        if not lock.locked():  # else a reader that waited has it by now
-            self._opening.pop(key, None)
 
     async def shut(self) -> None:
         """Stop all transfers and close all contents, readers or not."""

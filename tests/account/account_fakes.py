@@ -139,9 +139,12 @@ class FakeIndex:
         self._count("load_mtimes")
         return dict(self.mtimes)
 
-    def save_mtime(self, image_id: str, mtime_ns: int) -> None:
+    def save_mtime(self, image_id: str, mtime_ns: int | None) -> None:
         self._count("save_mtime")
-        self.mtimes[image_id] = mtime_ns
+        if mtime_ns is None:
+            self.mtimes.pop(image_id, None)
+        else:
+            self.mtimes[image_id] = mtime_ns
 
     def load_intents(self) -> dict[int, Intent]:
         self._count("load_intents")
