@@ -108,7 +108,7 @@ class Operations(pyfuse3.Operations):
     @answering
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """readdir(3), as READDIRPLUS: each entry carries the attributes as far as they are known."""
-        entries = self._tree.entries(fh)
+        entries = await self._tree.entries(fh, anew=start_id == 0)
         for position in range(start_id, len(entries)):
             entry = entries[position]
             node, attributes = self._tree.listed(entry.node)

@@ -171,13 +171,12 @@ class Tree:
     # Directories
 
     async def open_directory(self, inode: int) -> int:
-        """A handle on the entries as they are now. Raises NotDirectory."""
-        directory = self._resolution.directory(inode)
-        return self._directories.open(directory, await self._account.images())
+        """A handle on a directory. Raises NotDirectory."""
+        return self._directories.open(self._resolution.directory(inode))
 
-    def entries(self, handle: int) -> Sequence[DirectoryEntry]:
-        """What the handle lists; the position in it is a stable offset."""
-        return self._directories.entries(handle)
+    async def entries(self, handle: int, *, anew: bool) -> Sequence[DirectoryEntry]:
+        """What the handle lists; the position in it is a stable offset until it is listed *anew* (rewinddir(3))."""
+        return self._directories.entries(handle, await self._account.images(), anew=anew)
 
     def close_directory(self, handle: int) -> None:
         """The handle is done."""

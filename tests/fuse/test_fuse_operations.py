@@ -133,7 +133,7 @@ class FakeTree:
     def forget(self, inode: int, lookups: int) -> Any:
         return self._answer("forget", inode, lookups)
 
-    def entries(self, handle: int) -> Any:
+    async def entries(self, handle: int, *, anew: bool) -> Any:
         return self._answer("entries", handle)
 
     def close_directory(self, handle: int) -> Any:

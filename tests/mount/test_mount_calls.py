@@ -186,6 +186,18 @@ def test_a_clone_is_refused_and_leaves_nothing(service, toronto):
     assert {call.action for call in service.ledger.calls} <= {"list", "details"}
 
 
+def test_a_directory_that_is_read_again_is_listed_anew(toronto):
+    """rewinddir(3): whoever keeps a directory open sees what has come and gone. Those listed late are there."""
+    directory = os.open(toronto, os.O_RDONLY)
+    try:
+        assert os.listdir(directory) == [".fetch", "a", "b"]
+        (toronto / "new").touch()
+        os.rename(toronto / "a", toronto / "c")
+        assert os.listdir(directory) == [".fetch", "c", "b", "new"]
+    finally:
+        os.close(directory)
+
+
 def test_a_new_name_is_decoded(service, toronto):
     """Whatever makes a name: its escapes are those of the image's name; one that looks like an id is meant as it is."""
     montreal = toronto.parent / "montreal"

@@ -27,7 +27,7 @@ async def grown(**ownership: bool) -> Grove:
 async def names(grove: Grove, region: int) -> list[bytes]:
     """What the region's directory lists, without the dots and the control file."""
     handle = await grove.tree.open_directory(region)
-    return [entry.name for entry in grove.tree.entries(handle)[3:]]
+    return [entry.name for entry in (await grove.tree.entries(handle, anew=True))[3:]]
 
 
 def test_a_copy_is_one_of_what_was_opened() -> None:

@@ -93,7 +93,7 @@ def test_a_size_is_told_before_an_image_is_opened() -> None:
         await grove.find(b"toronto")
         details, grove.account.known = grove.account.known, set()
         handle = await grove.tree.open_directory(TORONTO)
-        node, found = grove.tree.listed(grove.tree.entries(handle)[3].node)
+        node, found = grove.tree.listed((await grove.tree.entries(handle, anew=True))[3].node)
         assert (found.size_bytes, found.ttl_s) == (0, 0.0)
         grove.tree.remember(node)
         grove.account.known = details

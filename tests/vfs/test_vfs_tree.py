@@ -210,15 +210,16 @@ def test_df_does_without_what_the_service_does_not_say(error: ServiceError) -> N
     play(scene)
 
 
-def test_a_directory_lists_what_it_was_opened_with() -> None:
+def test_a_directory_lists_what_it_had_when_its_first_entry_was_read() -> None:
     """A handle's entries are stable while the listing changes; the dots are no lookups."""
 
     async def scene() -> None:
         grove = Grove(*ROWS)
         region = await grove.find(b"toronto")
         handle = await grove.tree.open_directory(region)
+        assert len(await grove.tree.entries(handle, anew=True)) == 8
         grove.account.list_anew(*ROWS[:1])
-        entries = grove.tree.entries(handle)
+        entries = await grove.tree.entries(handle, anew=False)
         assert [(entry.name, entry.dot) for entry in entries] == [
             (b".", True), (b"..", True), (b".fetch", False), (b"debian.iso", False),
             (b"twin~2", False), (b"twin~3", False), (b"new", False), (b"broken", False),
@@ -229,10 +230,11 @@ def test_a_directory_lists_what_it_was_opened_with() -> None:
         assert grove.tree.listed(entries[4].node)[1].ttl_s == 0.0
         grove.tree.remember(entries[3].node)
         assert (await grove.tree.attributes(image_inode("1"))).size_bytes == 1000
+        assert [entry.name for entry in await grove.tree.entries(handle, anew=True)][3:] == [b"debian.iso"]
         grove.tree.close_directory(handle)
         grove.tree.close_directory(handle)
         root = await grove.tree.open_directory(1)
-        assert {entry.name for entry in grove.tree.entries(root)} == {
+        assert {entry.name for entry in await grove.tree.entries(root, anew=True)} == {
             b".",
             b"..",
             b"toronto",
@@ -253,7 +255,7 @@ def test_listing_asks_nobody() -> None:
         grove.account.known = set()
         grove.account.failures = dict.fromkeys("123456", Unreachable("no route"))
         handle = await grove.tree.open_directory(await grove.find(b"toronto"))
-        for entry in grove.tree.entries(handle)[3:]:
+        for entry in (await grove.tree.entries(handle, anew=True))[3:]:
             _, found = grove.tree.listed(entry.node)
             assert (found.size_bytes, found.ttl_s, found.entry_ttl_s) == (0, 0.0, 0.0)
 
