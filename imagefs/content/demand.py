@@ -63,13 +63,13 @@ class Demand:
 
     def hot(self, needs: Collection[Need]) -> tuple[int, int]:
         """The blocks ``[first, end)`` not to be evicted: being read, read soon according to *needs*, or not hashed."""
+        runs = [(need.first, need.wanted) for need in needs]
         unhashed, frontier = self._proof.unhashed
-        firsts = [need.first for need in needs]
         if frontier > unhashed:
-            firsts.append(unhashed)
-        if not firsts:
+            runs.append((unhashed, frontier))
+        if not runs:
             return 0, 0
-        return min(firsts), max((need.wanted for need in needs), default=frontier)
+        return min(first for first, _ in runs), max(end for _, end in runs)
 
     @property
     def _reach_blocks(self) -> int:

@@ -46,6 +46,8 @@ class Spool:
         """Write *data* at *offset*. Raises CacheFull or CacheUnusable; nothing of it counts as written then."""
         end = offset + len(data)
         with self._lock:
+            if offset < self._hashed_to:  # a write that fails may have changed something, too
+                self._start_over()
             new_bytes = sum(stop - start for start, stop in self._written.gaps(offset, end))
             self._space.reserve(self._name, new_bytes)
             try:
@@ -59,8 +61,6 @@ class Spool:
             if offset == self._hashed_to:
                 self._md5.update(data)
                 self._hashed_to = end
-            elif offset < self._hashed_to:
-                self._start_over()
 
     def _write_all(self, offset: int, data: bytes) -> None:
         view = memoryview(data)

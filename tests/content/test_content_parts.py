@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -15,8 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from imagefs.content.background import Background
 from imagefs.content.blockmap import ABSENT, CHECKING, COMING, READY, UNCHECKED, BlockMap
+from imagefs.content.blocks import Blocks
+from imagefs.content.demand import Demand
+from imagefs.content.generations import Generations
 from imagefs.content.hashing import NICER, READ_BLOCKS, STEP_BLOCKS, Hasher
 from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MAX_SPARE_BYTES, MIN_SEGMENT_BYTES, Link
+from imagefs.content.planning import Need
+from imagefs.content.proof import Proof
 from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, RESTLESS_JUMPS, SETTLED_BYTES, Readahead
 from imagefs.content.retries import Retries
 from imagefs.content.settings import ContentSettings
@@ -322,3 +329,22 @@ def test_background_tasks_are_awaited_and_their_bugs_stay_here(caplog: pytest.Lo
     assert [type(error) for error in told] == [KeyError]
     assert "A background task" in caplog.text
     caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("unhashed", "needs", "hot"),
+    [
+        ((0, 0), [], (0, 0)),
+        ((0, 0), [Need(3, 4, 20), Need(7, 8, 9)], (3, 20)),
+        ((50, 100), [], (50, 100)),
+        ((50, 100), [Need(3, 4, 20)], (3, 100)),
+        ((50, 100), [Need(70, 80, 200)], (50, 200)),
+    ],
+)
+def test_what_is_read_or_not_hashed_yet_is_not_evicted(
+    unhashed: tuple[int, int], needs: list[Need], hot: tuple[int, int]
+) -> None:
+    """Also where a reader is in front of what is to be hashed: that would have to be fetched again."""
+    proof = cast(Proof, SimpleNamespace(unhashed=unhashed))
+    blocks, generations = cast(Blocks, None), cast(Generations, None)
+    assert Demand((), (), BlockMap(bytes(300)), blocks, proof, generations).hot(needs) == hot

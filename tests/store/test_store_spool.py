@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,28 @@ def test_what_does_not_fit_is_not_written(path: Path) -> None:
     assert spool.md5() == md5_of(b"a" * MIB + b"b" * MIB)
     spool.close()
     cache.close()
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """No file of this process grows past *size_bytes* (setrlimit(2)): a write that reaches there is cut short."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_the_md5_is_that_of_what_a_failed_write_has_left(cache: CacheDirectory) -> None:
+    """A write that fails half-way has written over something: what is there then is no image any more."""
+    spool = cache.spool()
+    spool.write(0, b"a" * MIB)
+    with files_of_at_most(MIB + 5), pytest.raises(CacheFull):
+        spool.write(MIB // 2, b"b" * MIB)
+    assert spool.size_bytes == MIB
+    assert spool.md5() == md5_of(spool.read(0, MIB))
+    spool.close()
 
 
 def test_two_spools_are_counted_apart(cache: CacheDirectory) -> None:
