@@ -37,6 +37,9 @@ _ENVIRONMENT: Final = (
 """What the disk or the machine is to blame for; any other failure to open is the file's own. A message out of a
 damaged file need not even be UTF-8, whence `UnicodeError` beside `sqlite3.Error`."""
 
+_FAILURES: Final = (sqlite3.Error, UnicodeError, MemoryError)
+"""What sqlite3 raises; MemoryError for `SQLITE_NOMEM`."""
+
 
 class Damaged(Exception):  # a state of the file, told to `open_index` alone and never to users
     """The file is not a sound database of ours."""
@@ -57,11 +60,11 @@ class Database:
         self._lock = threading.RLock()
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             raise self._store_error(error) from error
         try:
             self._prepare()
-        except (sqlite3.Error, UnicodeError) as error:
+        except _FAILURES as error:
             self._connection.close()
             if _primary_code(error) in _ENVIRONMENT:
                 raise self._store_error(error) from error
@@ -104,11 +107,12 @@ class Database:
 
         """
         with self._lock:
+            self._roll_back()  # what could not be undone when it failed
             try:
                 self._connection.execute("BEGIN")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except (sqlite3.Error, UnicodeError) as error:
+            except _FAILURES as error:
                 self._roll_back()
                 raise self._store_error(error) from error
             except BaseException:
@@ -119,8 +123,8 @@ class Database:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            return  # the cause is being raised already, and opening the file the next time undoes the rest
+        except (sqlite3.Error, MemoryError):
+            return  # the cause is being raised already; the next transaction, or opening the file, undoes the rest
 
     def close(self) -> None:
         """Close the file; later calls raise `CacheUnusable`."""
@@ -130,9 +134,11 @@ class Database:
             except sqlite3.Error as error:
                 raise self._store_error(error) from error
 
-    def _store_error(self, error: sqlite3.Error | UnicodeError) -> StoreError:
+    def _store_error(self, error: Exception) -> StoreError:
         if _primary_code(error) == sqlite3.SQLITE_FULL:
             return CacheFull(f"there is no space left for {self._schema.title}")
+        if _primary_code(error) == sqlite3.SQLITE_NOMEM:
+            return CacheUnusable(f"there is no memory left for {self._schema.title}")
         return CacheUnusable(f"{self._schema.title} cannot be used: {error}")
 
 
@@ -161,6 +167,8 @@ def _expected_shape(schema: Schema) -> list[tuple[str, str, str]]:
         connection.close()
 
 
-def _primary_code(error: sqlite3.Error | UnicodeError) -> int:
+def _primary_code(error: Exception) -> int:
     """The primary result code (sqlite.org/rescode.html), 0 where the error is not SQLite's own."""
+    if isinstance(error, MemoryError):
+        return sqlite3.SQLITE_NOMEM
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
