@@ -25,7 +25,7 @@ from imagefs.content.library import Library
 from imagefs.content.link import Link
 from imagefs.content.service import Service
 from imagefs.core.models import Credentials, account_name
-from imagefs.errors import CredentialsRefused, Refused, ServiceError, StoreError, TlsFailure
+from imagefs.errors import CredentialsRefused, Refused, ServiceError, SetupError, StoreError, TlsFailure
 from imagefs.fuse import interpose
 from imagefs.fuse.operations import FREE_BYTES, Operations
 from imagefs.fuse.requests import Requests
@@ -239,6 +239,9 @@ def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> 
 def run(config: MountConfig, ready: Callable[[], None]) -> None:
     """:func:`serve` in a loop of its own, with grouped errors reduced to the one that matters."""
     memory.prepare()
+    addition = interpose.load()
+    if addition is not None and not addition.keep_reserve():
+        raise SetupError("There is not enough memory for a mount (see: ulimit -v).")
     try:
         trio.run(serve, config, ready)
     except BaseExceptionGroup as group:

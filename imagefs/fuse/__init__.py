@@ -6,7 +6,7 @@
 ``answering``   what stands around each operation: deadline, interrupt, error to errno
 ``requests``    requests being answered: what an interrupt ends, and copies
 ``callers``     who makes a request
-``interpose``   the C addition (``interpose.c``): what pyfuse3 does not offer
+``interpose``   the C addition: what pyfuse3 lacks (``interpose.c``), a reserve of memory (``reserve.c``)
 ``errnos``      the one table from errors to errno
 ``mountpoint``  the directory to mount on, seen from outside
 ``mounts``      what is mounted where

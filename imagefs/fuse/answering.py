@@ -74,7 +74,7 @@ def reply_for(name: str, error: Exception) -> pyfuse3.FUSEError:
     if verdict is None:
         logger.log(BUG.level, "A bug in %s: %s", name, error, exc_info=error)
         return pyfuse3.FUSEError(BUG.errno)
-    logger.log(verdict.level, "%s: %s", name, error)
+    logger.log(verdict.level, "%s: %s", name, str(error) or type(error).__name__)
     if name == "flush" and isinstance(error, Interrupted):
         return pyfuse3.FUSEError(errno.ECANCELED)  # tools take EINTR of close(2) for success
     return pyfuse3.FUSEError(verdict.errno)

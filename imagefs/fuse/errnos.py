@@ -67,7 +67,12 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
     errors.Interrupted: Verdict(errno.EINTR),
     errors.SetupError: Verdict(errno.EINVAL, logging.ERROR),
     trio.TooSlowError: Verdict(errno.ETIMEDOUT, logging.WARNING),
+    MemoryError: Verdict(errno.ENOMEM, logging.WARNING),
 }
+
+_NO_THREAD: Final = Verdict(errno.EAGAIN, logging.WARNING)
+_NO_THREAD_TEXT: Final = "can't start new thread"
+"""By which alone Python's error for it differs from any other RuntimeError."""
 
 BUG: Final = Verdict(errno.EIO, logging.ERROR)
 """For what nobody raised on purpose."""
@@ -79,7 +84,7 @@ def verdict_of(error: Exception) -> Verdict | None:
         verdict = _VERDICTS.get(kind)
         if verdict is not None:
             return verdict
-    return None
+    return _NO_THREAD if isinstance(error, RuntimeError) and str(error) == _NO_THREAD_TEXT else None
 
 
 def listed_errors() -> frozenset[type[Exception]]:

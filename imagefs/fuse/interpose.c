@@ -14,6 +14,10 @@
  * In the same way pyfuse3's replies with a name pass through here: pyfuse3 has one number for what the kernel calls an
  * inode and for what stat(2) shows, and where these differ, it is given the kernel's as the inode's generation.
  *
+ * So do the requests that it receives: all of them into one buffer, which is there from the first one on. pyfuse3 gives
+ * each of its tasks a buffer of a mebibyte, and ends the mount where there is no memory for one more. Nor can it answer
+ * a write that it has no memory for: that is done here. Smaller needs are what reserve.c is for.
+ *
  * No policy is in here: what an interrupt or a copy means is decided in requests.py.
  *
  * All of it runs on the one thread that processes requests, which holds Python's global interpreter lock: pyfuse3
@@ -85,6 +89,8 @@ static struct {
     __typeof__(&fuse_reply_err) reply_err;
     __typeof__(&fuse_reply_entry) reply_entry;
     __typeof__(&fuse_add_direntry_plus) add_direntry_plus;
+    __typeof__(&fuse_session_receive_buf) session_receive_buf;
+    __typeof__(&fuse_session_process_buf) session_process_buf;
 } libfuse;
 
 /*
@@ -105,9 +111,12 @@ static bool find_libfuse(const void *caller)
     libfuse.reply_err = (__typeof__(libfuse.reply_err))dlsym(handle, "fuse_reply_err");
     libfuse.reply_entry = (__typeof__(libfuse.reply_entry))dlsym(handle, "fuse_reply_entry");
     libfuse.add_direntry_plus = (__typeof__(libfuse.add_direntry_plus))dlsym(handle, "fuse_add_direntry_plus");
+    libfuse.session_receive_buf = (__typeof__(libfuse.session_receive_buf))dlsym(handle, "fuse_session_receive_buf");
+    libfuse.session_process_buf = (__typeof__(libfuse.session_process_buf))dlsym(handle, "fuse_session_process_buf");
     dlclose(handle); /* RTLD_NOLOAD has counted one more user */
     return libfuse.session_new && libfuse.req_interrupt_func && libfuse.req_ctx && libfuse.reply_write &&
-           libfuse.reply_err && libfuse.reply_entry && libfuse.add_direntry_plus;
+           libfuse.reply_err && libfuse.reply_entry && libfuse.add_direntry_plus && libfuse.session_receive_buf &&
+           libfuse.session_process_buf;
 }
 
 /* Both return 0, or a negative errno where the kernel does not wait for the reply any more. */
@@ -208,6 +217,23 @@ static void begin(fuse_req_t req, uint64_t owner)
 
 OPERATIONS(DEFINE_WRAPPED)
 
+bool imagefs_has_memory(size_t size); /* reserve.c */
+
+/* What a bytes object takes beside its bytes, and more. */
+#define OBJECT_BYTES 128
+
+static __typeof__(given.write_buf) write_with_memory;
+
+/* pyfuse3's handler copies the bytes before there is a coroutine that could answer. They come in one piece. */
+static void write_buf_with_memory(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off,
+                                  struct fuse_file_info *fi)
+{
+    if (imagefs_has_memory(bufv->buf[0].size + OBJECT_BYTES))
+        write_with_memory(req, ino, bufv, off, fi);
+    else
+        libfuse.reply_err(req, ENOMEM);
+}
+
 static void added_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
                                   fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t length,
                                   int flags)
@@ -264,6 +290,25 @@ EXPORTED size_t fuse_add_direntry_plus(fuse_req_t req, char *buf, size_t bufsize
     return libfuse.add_direntry_plus(req, buf, bufsize, name, &changed, off);
 }
 
+/* The request that was received last. libfuse makes the memory at the first one, and leaves it to whoever calls. */
+static struct fuse_buf received;
+
+/*
+ * pyfuse3 processes a request directly after it has received it, and its handlers copy what they need before they
+ * return. Its own buffer stays as empty as it was, so that it has nothing to free.
+ */
+EXPORTED int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
+{
+    (void)buf;
+    return libfuse.session_receive_buf(se, &received);
+}
+
+EXPORTED void fuse_session_process_buf(struct fuse_session *se, const struct fuse_buf *buf)
+{
+    (void)buf;
+    libfuse.session_process_buf(se, &received);
+}
+
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 EXPORTED struct fuse_session *fuse_session_new_versioned(struct fuse_args *args, const struct fuse_lowlevel_ops *op,
                                                          size_t op_size, struct libfuse_version *version,
@@ -283,6 +328,10 @@ EXPORTED struct fuse_session *fuse_session_new(struct fuse_args *args, const str
     }
     memset(&given, 0, sizeof given);
     memcpy(&given, op, op_size < sizeof given ? op_size : sizeof given);
+    if (given.write_buf) {
+        write_with_memory = given.write_buf;
+        given.write_buf = write_buf_with_memory;
+    }
     changed = given;
     OPERATIONS(WRAP)
     changed.init = changed_init;

@@ -1,4 +1,4 @@
-"""The C addition (``interpose.c``), loaded into this process. Used by ``requests`` on trio's thread.
+"""The C addition (``interpose.c``, ``reserve.c``), loaded into this process. Used by ``requests`` on trio's thread.
 
 It sits between pyfuse3 and libfuse, and so must be loaded before pyfuse3 is: the package's ``__init__`` sees to that,
 and nothing in here imports pyfuse3. Where it could not be compiled, there is none, and the mount works without.
@@ -49,12 +49,21 @@ class Interposer:
         self._reply_write.argtypes = (ctypes.c_size_t, ctypes.c_uint64)
         self._reply_err = library.imagefs_reply_err
         self._reply_err.argtypes = (ctypes.c_size_t, ctypes.c_int)
+        self._keep_reserve = library.imagefs_keep_reserve
+        self._keep_reserve.argtypes, self._keep_reserve.restype = (), ctypes.c_bool
         self._registered: tuple[object, ...] = ()
 
     @property
     def sessions(self) -> int:
         """How many sessions pyfuse3 made by way of the library: none where pyfuse3 was loaded before it."""
         return int(self._sessions.value)
+
+    def keep_reserve(self) -> bool:
+        """Have small allocations of Python succeed where memory is short, in this process and from now on.
+
+        To be called once, before there are threads. False where there is no memory for it (``reserve.c``).
+        """
+        return bool(self._keep_reserve())
 
     def register(self, on_interrupt: OnInterrupt, on_copy: OnCopy) -> None:
         """Have these called, in place of those before. They run inside libfuse and must not raise."""

@@ -24,8 +24,10 @@ SAID = ("Input/output error", "Resource temporarily unavailable")
 def limited(mounted: Mounted, kind: str, most: int) -> Iterator[None]:
     """Let the mount's process have no more than *most* of a resource, as prlimit(1) calls it, for a while."""
 
+    pid = mounted.pid
+
     def prlimit(*arguments: str) -> str:
-        return text("prlimit", f"--pid={mounted.pid}", *arguments, person=mounted.person)
+        return text("prlimit", f"--pid={pid}", *arguments, person=mounted.person)
 
     soft = prlimit(f"--{kind}", "--output=SOFT", "--noheadings", "--raw")
     prlimit(f"--{kind}={most}:")
