@@ -114,6 +114,7 @@ class Status:
             "read": self.traffic.read_bytes,
             "fetched": self.traffic.fetched_bytes,
             "hit_rate": self.traffic.hit_rate,
+            "open": sum(content.open_readers for content in self.library.contents()),
             "transfers": transfers[:MAX_ROWS],
             "uploads": self._uploads(),
             "pending": list(map(_work_row, work[:MAX_ROWS])),

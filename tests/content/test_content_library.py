@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import trio
-from content_fakes import PATIENT, FakeSite, Stage, difference, key_of, made_up, play, read, until
+import trio.testing
+from content_fakes import IMAGE, PATIENT, FakeSite, Stage, difference, key_of, made_up, play, read, until
 
 from imagefs.core.models import ContentKey
 from imagefs.errors import CacheUnusable
@@ -89,6 +90,23 @@ def test_opening_while_it_is_being_closed(cache: CacheDirectory) -> None:
     site = FakeSite(DATA)
     play(scene, site, cache, settings)
     assert site.sent_bytes <= 1.05 * len(DATA)
+
+
+def test_what_is_opened_when_it_is_about_to_be_closed_stays_open(cache: CacheDirectory) -> None:
+    """Closing waits for who opens it just then, and looks again."""
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        stage.library.close(reader)
+        async with trio.open_nursery() as nursery:
+            async with stage.library._opening.setdefault(stage.key, trio.Lock()):
+                nursery.start_soon(stage.library._shut_idle, 0)
+                await trio.testing.wait_all_tasks_blocked()
+                reader = reader.content.open(IMAGE)
+        assert stage.library.contents() == [reader.content]
+        assert difference(await stage.read_all(reader), DATA) is None
+
+    play(scene, FakeSite(DATA), cache)
 
 
 def test_flushing_goes_on_after_a_bug(cache: CacheDirectory, caplog: pytest.LogCaptureFixture) -> None:

@@ -286,6 +286,23 @@ def test_closing_stops_the_transfer(cache: CacheDirectory) -> None:
     assert site.bodies[0].closed
 
 
+def test_who_leaves_is_not_waited_for(cache: CacheDirectory) -> None:
+    """A program that is killed while it reads needs nothing any more; what the handle is read for next is all."""
+    gate = threading.Event()
+    site = FakeSite(made_up(20 * MIB), (Answer(gate=gate),))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        with trio.move_on_after(0.05) as waiting:
+            await read(reader, 0, 4096)
+        assert waiting.cancelled_caught
+        assert all(need.demanded == need.first for need in reader.content.needs())
+        gate.set()
+        assert difference(await read(reader, 0, 4096), site.data[:4096]) is None
+
+    play(scene, site, cache, PATIENT)
+
+
 def test_a_reader_that_jumps_on_and_on_gets_more_than_it_asks_for(cache: CacheDirectory) -> None:
     """A few looks at parts of an image cost a block each; later ones what the connection brings meanwhile."""
     places = [4 * MIB * n + 9 * MIB for n in range(RESTLESS_JUMPS + 1)]

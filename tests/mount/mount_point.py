@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -10,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from mount_programs import MYSELF, Person, attempt, environment_of, run, text
+from mount_programs import MYSELF, Person, attempt, environment_of, eventually, run, text
 
 from imagefs.fuse.mounts import mount_at
 
@@ -97,12 +98,22 @@ class Mounted:
         )  # fmt: skip
 
     @property
+    def open_images(self) -> int:
+        """How many open files of images the mount's process has; none where it is dead."""
+        try:
+            return int(json.loads(os.getxattr(self.path, "user.imagefs.status"))["open"])
+        except OSError:
+            return 0
+
+    @property
     def is_mounted(self) -> bool:
         """Whether the kernel has a mount there, dead or alive."""
         return mount_at(self.path) is not None
 
     def umount(self) -> None:
-        """Unmount as people do; the mount's process must end."""
+        """Unmount as people do; the mount's process must end. What programs have closed must not be open there."""
+        if self.person is MYSELF:
+            eventually(lambda: not self.open_images)
         done = self.imagefs("umount", self.path)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), done
         assert self.ended()

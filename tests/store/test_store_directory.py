@@ -16,6 +16,7 @@ from store_cases import MIB, content_file, key_of, open_cache, present_blocks, w
 
 from imagefs.core.models import ContentKey
 from imagefs.errors import CacheFull, CacheInUse, CacheUnusable, StoreError
+from imagefs.store import files
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.content_file import StoredContent
 from imagefs.store.directory import CacheDirectory
@@ -146,6 +147,32 @@ def test_planted_files_are_removed_and_victims_unchanged(path: Path, name: str, 
     assert victim.read_text() == "precious"
     assert not (path.parent / "nowhere").exists()
     assert not planted.is_symlink()
+
+
+@pytest.mark.parametrize("leads_to", ["victim", "nowhere"])
+def test_a_link_that_is_planted_after_the_look_is_not_followed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, leads_to: str
+) -> None:
+    """Between looking at a name and opening it, somebody can put a link there: it goes as any other."""
+    open_cache(path).close()
+    victim = path.parent / "victim"
+    victim.write_text("precious")
+    look, to_plant = files.remove_if_planted, ["lock", "index", "journal"]
+
+    def look_too_early(parent: int, name: str) -> bool:
+        found = look(parent, name)
+        if name in to_plant:
+            to_plant.remove(name)
+            (path / name).unlink()
+            (path / name).symlink_to(path.parent / leads_to)
+        return found
+
+    monkeypatch.setattr(files, "remove_if_planted", look_too_early)
+    open_cache(path).close()
+    assert not to_plant
+    assert victim.read_text() == "precious"
+    assert not (path.parent / "nowhere").exists()
+    assert not any(file.is_symlink() for file in path.iterdir())
 
 
 @pytest.mark.parametrize("place", ["folder", "file", "hard link"])
