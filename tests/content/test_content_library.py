@@ -98,11 +98,10 @@ def test_what_is_opened_when_it_is_about_to_be_closed_stays_open(cache: CacheDir
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
         stage.library.close(reader)
-        async with trio.open_nursery() as nursery:
-            async with stage.library._opening.setdefault(stage.key, trio.Lock()):
-                nursery.start_soon(stage.library._shut_idle, 0)
-                await trio.testing.wait_all_tasks_blocked()
-                reader = reader.content.open(IMAGE)
+        async with trio.open_nursery() as nursery, stage.library._opening.setdefault(stage.key, trio.Lock()):
+            nursery.start_soon(stage.library._shut_idle, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            reader = reader.content.open(IMAGE)
         assert stage.library.contents() == [reader.content]
         assert difference(await stage.read_all(reader), DATA) is None
 
