@@ -177,6 +177,7 @@ async def _serve_tree(
         status = Status(
             _facts(config), account, library, cache, client.tally, service.traffic, errors, publisher
         )
+        requests = Requests(interpose.load())
         tree = Tree(
             account,
             Files(account, library, drafts, controls),
@@ -185,11 +186,10 @@ async def _serve_tree(
             Ownership(config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()),
             Steward(account, cache, service.disk_threads, status),
             wall_ns=time.time_ns,
+            numbers_apart=requests.has_addition,
             indexers=frozenset() if config.allow_indexers else INDEXERS,
         )
-        operations = Operations(
-            tree, Requests(interpose.load()), free_bytes=0 if config.read_only else FREE_BYTES
-        )
+        operations = Operations(tree, requests, free_bytes=0 if config.read_only else FREE_BYTES)
         session.mount(operations)
         try:
             nursery.start_soon(library.serve)

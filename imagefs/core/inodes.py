@@ -5,6 +5,7 @@ Used by the tree, on any thread. Each kind of node has a range of its own, so th
     1                       the root
     2 ... 2**32 - 1         free for nodes that live only as long as a mount
     2**32 ... 2**49         images with a decimal id, which are all that the service has sent so far
+    2**50 ... 2**60 - 1     control files, once more for each who looks one up
     2**60 ... 2**61 - 1     regions
     2**61 ... 2**62 - 1     control files
     2**62 ... 2**63 - 1     images with any other id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from imagefs.core.models import ImageDetails, ListedImage, Phase
@@ -116,15 +116,16 @@ class AttributeRules:
 
     def of_control(self, node: Control, size_bytes: int) -> Attributes:
         """A control file's."""
-        return self._attributes(
-            node.inode,
+        attributes = self._attributes(
+            Control(node.region).inode,
             stat.S_IFREG | (0o444 if self._ownership.read_only else 0o644) & ~self._ownership.umask,
             size_bytes=size_bytes,
             mtime_ns=self._ownership.mounted_ns,
             links=1,
             ttl_s=0.0,
-            entry_ttl_s=NAMES_TTL_S,
+            entry_ttl_s=0.0,
         )
+        return replace(attributes, edition=node.number)
 
     def of_draft(self, node: Draft, draft: DraftFile | None) -> Attributes:
         """A draft's; None for one that has gone since it was listed."""

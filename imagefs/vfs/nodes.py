@@ -44,14 +44,15 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A region's control file."""
+    """A region's control file. ``number`` is another one for each who looks it up: see :meth:`Tree.lookup`."""
 
     region: str
+    number: int = 0
 
     @property
     def inode(self) -> int:
-        """The inode number."""
-        return control_inode(self.region)
+        """The kernel's number for it; one that is not derived from the region is good for one mount."""
+        return self.number or control_inode(self.region)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ kernel is the adapter's business. No metadata method ever starts a transfer.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from imagefs.account import Account, Snapshot
@@ -31,6 +33,9 @@ from imagefs.vfs.usage import Usage, usage_of
 
 WRITING: Final = os.O_WRONLY | os.O_RDWR
 
+FIRST_CONTROL_NUMBER: Final = 2**50
+"""Inode numbers from here up to 2**60 live only as long as a mount (:mod:`imagefs.core.inodes`)."""
+
 LOOKUP_PATIENCE_S: Final = 1.0
 """How long a name waits for its image's details: up to libfuse 3.16 the kernel looks up one name of a directory at a
 time. Who wants to know more than the name then asks again, and holds up nobody."""
@@ -39,10 +44,11 @@ time. Who wants to know more than the name then asks again, and holds up nobody.
 class Tree:
     """One mounted account. Open files are :attr:`files`; what changes its directories is :attr:`changes`.
 
-    *indexers* are the programs that are kept from the content of images.
+    *indexers* are the programs that are kept from the content of images. *numbers_apart*: the kernel may be given
+    another number for a file than stat(2) shows.
     """
 
-    def __init__(  # what a tree is made of
+    def __init__(  # noqa: PLR0913  # what a tree is made of
         self,
         account: Account,
         files: Files,
@@ -52,6 +58,7 @@ class Tree:
         steward: Steward,
         *,
         wall_ns: Callable[[], int],
+        numbers_apart: bool,
         indexers: Collection[str] = INDEXERS,
     ) -> None:
         self._indexers = indexers
@@ -60,6 +67,9 @@ class Tree:
         self._account = account
         self._drafts = drafts
         self._steward = steward
+        self._control_numbers = (
+            itertools.count(FIRST_CONTROL_NUMBER) if numbers_apart else itertools.repeat(0)
+        )
         self._editions = files.editions
         self._resolution = Resolution(account, drafts, self._editions)
         self._metadata = Metadata(account, files, drafts, controls, self._resolution, rules)
@@ -81,10 +91,15 @@ class Tree:
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """The attributes of *name* in the directory *parent*; the kernel now knows its node once more.
 
+        A control file is another one to the kernel each time: it lets one program at a time write to a file, and no
+        signal ends the wait of the others, each of which would last as long as all requests before.
+
         Raises NotFound, NotDirectory, NameTooLong, NameNotUtf8, and what the service's calls raise.
         """
         directory = self._resolution.directory(parent)
         node = self._resolution.resolve(directory, name, await self._account.images())
+        if isinstance(node, Control):
+            node = replace(node, number=next(self._control_numbers))
         attributes = await self._metadata.attributes(node, LOOKUP_PATIENCE_S)
         if isinstance(node, Image):
             node, attributes = self._editions.named(node.image_id, attributes)

@@ -42,6 +42,11 @@ def has_stopped(service: Emulator) -> bool:
     return service.ledger.bytes_retrieved() == before
 
 
+def has_open(process: subprocess.Popen[bytes], file: Path) -> bool:
+    """Whether the standard output of a program is *file* by now (proc_pid_fd(5))."""
+    return os.readlink(f"/proc/{process.pid}/fd/1") == str(file)
+
+
 def is_stopped(process: subprocess.Popen[bytes]) -> bool:
     """Whether a program stands still as after Ctrl-Z (proc_pid_stat(5), field 3)."""
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
@@ -123,6 +128,24 @@ def test_of_two_who_wait_for_one_image_one_goes(service, mount):
         leaving.send_signal(signal.SIGINT)
         assert leaving.wait(5) == -signal.SIGINT
         assert staying.communicate(timeout=30)[0] == service.content(image_id).read_bytes()
+
+
+def test_who_writes_to_a_control_file_waits_for_nobody_else(service, mount):
+    """The kernel lets one program at a time write to a file, and the others wait for it, which no signal ends."""
+    service.add_image("a", "toronto", b"a")
+    service.faults.add(Fault("never_answers", action="fetch"))
+    mounted = mount()
+    mounted.may_log(".")
+    control = mounted / "toronto/.fetch"
+    command = ("sh", "-c", f"echo http://127.0.0.1:1/a.iso > {control}")
+    with started(*command, group=0) as first:
+        eventually(lambda: service.faults.struck["never_answers"] > 0)
+        with started(*command, group=0) as second:
+            eventually(lambda: has_open(second, control))
+            for program in (second, first):
+                assert program.poll() is None
+                os.killpg(program.pid, signal.SIGINT)
+                assert program.wait(10) != 0
 
 
 def test_without_the_addition_everything_works(service, mount, workspace):

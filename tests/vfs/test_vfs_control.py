@@ -18,6 +18,7 @@ from imagefs.errors import (
     ImageFailed,
     ImagefsError,
     InvalidArgument,
+    NotFound,
     NotPermitted,
     ReadOnly,
     RefusedQuota,
@@ -301,7 +302,7 @@ def test_the_control_file_stays_what_it_is() -> None:
         grove = Grove(image("1", "a"))
         toronto = await grove.find(b"toronto")
         inode = await grove.find(b"toronto", b".fetch")
-        assert inode == control_inode("toronto")
+        assert (await grove.tree.attributes(inode)).inode == control_inode("toronto")
         for refused in (
             grove.tree.changes.unlink(toronto, b".fetch"),
             grove.tree.changes.rename(toronto, b".fetch", toronto, b"x", exchange=False),
@@ -319,5 +320,23 @@ def test_the_control_file_stays_what_it_is() -> None:
         with pytest.raises(ReadOnly):
             await _opened(frozen)
         assert "Write source URLs" in await _shown(frozen)
+
+    play(scene)
+
+
+def test_each_who_looks_it_up_has_a_file_of_its_own() -> None:
+    """To the kernel, which lets one write at a time; for stat(2) it is one and the same, and none stays behind."""
+    grove = Grove()
+
+    async def scene() -> None:
+        region = await grove.find(b"toronto")
+        found = [await grove.tree.lookup(region, b".fetch") for _ in range(3)]
+        assert len({each.edition for each in found} | {control_inode("toronto")}) == 4
+        assert {(each.inode, each.entry_ttl_s) for each in found} == {(control_inode("toronto"), 0.0)}
+        for each in found:
+            assert (await grove.tree.attributes(each.edition)).inode == control_inode("toronto")
+            grove.tree.forget(each.edition, 1)
+            with pytest.raises(NotFound):
+                await grove.tree.attributes(each.edition)
 
     play(scene)

@@ -316,6 +316,7 @@ class Grove:
             Ownership(1000, 100, mounted_ns=MOUNTED_NS, **ownership),
             Steward(account, self.cache, trio.CapacityLimiter(1), lambda: b"{}"),
             wall_ns=lambda: MOUNTED_NS,
+            numbers_apart=True,
         )
 
     def _spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
