@@ -18,6 +18,7 @@ import trio
 
 from imagefs.account.backoff import growing_pauses
 from imagefs.account.changes import Changes
+from imagefs.account.departed import Departed
 from imagefs.account.details import DetailsCache
 from imagefs.account.errands import Errands
 from imagefs.account.finishing import Finisher
@@ -83,7 +84,8 @@ class Account:
         )
         images, service = KeyedLocks(), Service(client, self._listing, around)
         self._journal = Journal(index, around, self._on_journal)
-        self._view = View(self._listing, self._journal, around, self._on_view, self._on_deleted)
+        departed = Departed(service, self._journal, around, self._on_journal)
+        self._view = View(self._listing, self._journal, departed, around, self._on_view, self._on_deleted)
         finisher = Finisher(service, self._details, self._journal, self._view, around)
         self._work = PendingWork(service, finisher, self._journal, self._view, images, around)
         self._changes = Changes(

@@ -62,7 +62,7 @@ class Creator:
             # All listings so far: an image that this one leaves out, being cut or old, is not new for that.
             seen = self._service.seen
             in_region = (image_id for image_id, region in seen.items() if region == wanted.region)
-            known_ids, old_ids = frozenset(in_region), frozenset(seen)
+            known_ids, old_ids = frozenset(in_region) | self._made, frozenset(seen)
             if all(other.intent.image_id is not None for other in self._journal.creations):
                 self._made -= old_ids  # for whoever asks from now on, these were there before
             errand.commit()

@@ -6,6 +6,7 @@ Used by :class:`imagefs.account.changes.Changes` on trio's thread.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -93,12 +94,10 @@ class Repeater:
         return details is not None and details.name == name
 
     async def _is_gone(self, image_id: str) -> bool:
-        """Whether the service itself does not know the image: a listing without it may be cut."""
+        """Whether the service itself does not know the image, or says that it goes: a listing may be cut or old."""
         await self._service.answered_listing()
-        try:
-            await self._details(image_id)
-        except RefusedUnknownImage:
-            return True
+        with suppress(ServiceError):
+            return await self._service.is_gone(image_id)
         return False
 
     async def _details(self, image_id: str) -> ImageDetails | None:

@@ -17,7 +17,7 @@ from imagefs.account.listing import ListingCache
 from imagefs.account.protocols import AccountClient
 from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
-from imagefs.core.models import ImageDetails, ListedImage, Phase
+from imagefs.core.models import ImageDetails, ListedImage, Phase, is_leaving
 from imagefs.errors import AnswerLost, Refused, RefusedPermission, RefusedUnknownImage, ServiceError
 
 T = TypeVar("T")
@@ -88,12 +88,11 @@ class Service:
         return refusal
 
     async def is_gone(self, image_id: str) -> bool:
-        """Whether the service itself says that it does not know the image; raises other ServiceErrors.
+        """Whether the service itself does not know the image, or says that it goes; raises other ServiceErrors.
 
         A listing alone may be cut, and an image missing from it still be there.
         """
         try:
-            await self.details(image_id)
+            return is_leaving((await self.details(image_id)).status)
         except RefusedUnknownImage:
             return True
-        return False

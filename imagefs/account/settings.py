@@ -81,6 +81,9 @@ class AccountSettings:
     settle_s: float = 30.0
     """How long after an answer the listing may still show what was before it."""
 
+    vanish_s: float = 600.0
+    """How long an image that the service has deleted may be listed, with details, as if it were there."""
+
     appear_s: float = 120.0
     """How long an image that the service has promised may be missing from the account."""
 

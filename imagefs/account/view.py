@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from imagefs.account.departed import Departed
 from imagefs.account.journal import Journal
 from imagefs.account.listing import ListingCache
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
@@ -32,13 +33,15 @@ class View:
 
     A listing that was asked for before the answer to a change does not undo it; one that was asked for later,
     but shows what was before, is believed once the service had time to settle, and so it is where an earlier one
-    did show the change: listings may be old in any order. After that its word counts.
+    did show the change: listings may be old in any order. After that its word counts. For what was deleted see
+    :class:`imagefs.account.departed.Departed`.
     """
 
     def __init__(
         self,
         listing: ListingCache,
         journal: Journal,
+        departed: Departed,
         around: Surroundings,
         publish: Callable[[Snapshot, Snapshot], None],
         deleted: Callable[[str], None],
@@ -51,7 +54,7 @@ class View:
         self._publish = publish
         self._deleted = deleted
         self._renamed: dict[str, _Renamed] = {}
-        self._deleted_at: dict[str, float] = {}
+        self._departed = departed
 
     def note_renamed(self, image: ListedImage, name: str) -> None:
         """The service has just renamed the image, which was listed as *image*."""
@@ -63,7 +66,7 @@ class View:
 
     def note_deleted(self, image_id: str) -> None:
         """The service has just deleted the image, or does not know it."""
-        self._deleted_at[image_id] = self._around.clock()
+        self._departed.add(image_id)
         self._deleted(image_id)
         self.update()
 
@@ -116,7 +119,7 @@ class View:
                 going.append(creation.source_id)
         if self._around.settings.no_delete:
             going = []
-        return frozenset(going) | self._deleted_at.keys()
+        return frozenset(going) | self._departed.image_ids
 
     def _forget_settled(self, listed: Snapshot) -> None:
         """Drop the changes that the service had time to show, and renames that somebody else has followed up."""
@@ -127,9 +130,7 @@ class View:
             ours = image is None or image.name in (*renamed.before, renamed.name)
             if asked_at > renamed.at and not (ours and asked_at <= renamed.at + settle_s):
                 del self._renamed[image_id]
-        for image_id, at in tuple(self._deleted_at.items()):
-            if asked_at > at + settle_s:
-                del self._deleted_at[image_id]
+        self._departed.review(listed, asked_at)
 
 
 def _named(image: ListedImage, names: dict[str, str]) -> ListedImage:

@@ -39,6 +39,11 @@ def phase_of(status: str) -> Phase:
     return Phase.PENDING
 
 
+def is_leaving(status: str) -> bool:
+    """Whether *status* says that the image is deleted, or is being deleted."""
+    return "delet" in status.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class ListedImage:
     """One row of ``image/list``."""

@@ -36,6 +36,7 @@ class Account:
         self._unsettled = {image.image_id for image in self._images.values() if image.settling is not None}
         self._closed = False
         self._listings: dict[tuple[str | None, bool], bytes] = {}
+        self._frozen = False
         for image_id in tuple(self._unsettled):
             self._kill_interrupted_fetch(self._images[image_id])
         self.contents.keep_only({image.content for image in self._images.values() if image.content})
@@ -66,10 +67,16 @@ class Account:
         others = {image.region for image in self.images()}.difference(REGIONS)
         return [*REGIONS, *sorted(others)]
 
-    def listing(self, region: str | None, *, with_success: bool) -> bytes:
-        """The body of an answer to ``image/list``, of one region or all; kept until an image changes."""
+    def listing(self, region: str | None, *, with_success: bool, frozen: bool = False) -> bytes:
+        """The body of an answer to ``image/list``, of one region or all; kept until an image changes.
+
+        One that is *frozen* is kept for as long as all that are asked for are.
+        """
         with self._lock:
             self._settle()
+            if frozen != self._frozen:
+                self._frozen = frozen
+                self._listings.clear()
             key = (region, with_success)
             if key not in self._listings:
                 rows = [image.listed() for image in self._images.values() if region in (None, image.region)]
@@ -145,7 +152,7 @@ class Account:
             self.get(image_id)
             del self._images[image_id]
             self._unsettled.discard(image_id)
-            self._listings.clear()
+            self._forget_listings()
             self._table.remove(image_id)
             for other_id in tuple(self._unsettled):
                 settling = self._images[other_id].settling
@@ -160,12 +167,16 @@ class Account:
 
     def _put(self, image: Image) -> None:
         self._images[image.image_id] = image
-        self._listings.clear()
+        self._forget_listings()
         self._table.put(image)
         if image.settling is None:
             self._unsettled.discard(image.image_id)
         else:
             self._unsettled.add(image.image_id)
+
+    def _forget_listings(self) -> None:
+        if not self._frozen:
+            self._listings.clear()
 
     def _settle(self) -> None:
         now_s = self._clock()

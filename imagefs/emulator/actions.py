@@ -64,7 +64,8 @@ class Actions:
     def _list(self, region: str | None) -> Answer:
         if region is not None:
             self._check_region(region)
-        body = self._account.listing(region, with_success=self._switches.list_success)
+        switches = self._switches
+        body = self._account.listing(region, with_success=switches.list_success, frozen=switches.list_frozen)
         return body_answer(200, "application/json", body)
 
     def _retrieve(self, image_id: str, asked_range: str | None) -> Answer:

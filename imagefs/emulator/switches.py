@@ -21,10 +21,11 @@ class Switches:
     ``range``: ``image/retrieve`` honours the Range header. ``framing``: how the end of a content is told,
     by Content-Length, chunks, or the end of the connection. ``latency_s``: waited before each answer.
     ``rate_bytes_per_s``: per connection, None for no limit. ``list_success``: ``image/list`` has a
-    ``success`` key. ``saving_s``: from replicate or fetch to active. ``pending_changes``: an image can be
-    renamed and deleted before it is active. ``rate_limit_per_s``: signed calls a second, more are answered
-    429, with ``retry_after`` as header where it is set. ``clock_offset_s``: how far the service's clock is
-    ahead. ``nonce_window_s``: how far a nonce may be from that clock. ``unique_nonce``: a nonce is accepted
+    ``success`` key. ``list_frozen``: ``image/list`` repeats what it told first since this was turned on.
+    ``saving_s``: from replicate or fetch to active. ``pending_changes``: an image can be renamed and deleted
+    before it is active. ``rate_limit_per_s``: signed calls a second, more are answered 429, with
+    ``retry_after`` as header where it is set. ``clock_offset_s``: how far the service's clock is ahead.
+    ``nonce_window_s``: how far a nonce may be from that clock. ``unique_nonce``: a nonce is accepted
     once. ``refuse_form``: refusals as HTTP 200 ("json"), or with status 401 or 403. ``max_connections``:
     more are answered 503.
     """
@@ -34,6 +35,7 @@ class Switches:
     latency_s: float = 0.0
     rate_bytes_per_s: float | None = None
     list_success: bool = False
+    list_frozen: bool = False
     saving_s: float = 1.0
     pending_changes: bool = True
     rate_limit_per_s: float | None = None

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import trio
 from account_changing import DROPPED, LOST, ChangingService
-from account_fakes import FakeListing, Stage, image, play
+from account_fakes import FakeListing, Stage, details_of, image, play
 
 from imagefs.account import Account
 from imagefs.core.models import ImageDetails
-from imagefs.errors import AnswerLost, MalformedAnswer, NotFound, Overloaded, Refused
+from imagefs.errors import AnswerLost, MalformedAnswer, NotFound, Overloaded, Refused, RefusedUnknownImage
 
 
 class CutService(ChangingService):
@@ -358,5 +358,94 @@ def test_a_change_is_shown_whatever_order_old_and_new_listings_come_in() -> None
                 await account.refresh()
                 assert account.snapshot is not None
                 assert [(one.image_id, one.name) for one in account.snapshot.images] == [("1", "b")]
+
+    play(scene)
+
+
+class LingeringService(ChangingService):
+    """Goes on listing what it has deleted, as ``listed_as``, with details of that status, or None for unknown."""
+
+    listed_as = "active"
+    detailed_as: str | None = None
+
+    def _delete(self, image_id: str) -> None:
+        if self.row(image_id).status in ("deleting", "pending_delete"):
+            raise Refused("it is on its way out")
+        self.change(image_id, status=self.listed_as)
+        self.failures[image_id] = RefusedUnknownImage("invalid image")
+        if self.detailed_as is not None:
+            del self.failures[image_id]
+            self.details[image_id] = replace(details_of(self.row(image_id)), status=self.detailed_as)
+
+
+async def looking(account: Account, for_s: int) -> list[list[str]]:
+    """What is shown, looked at every ten seconds for so long."""
+    seen = []
+    for _ in range(for_s // 10):
+        await trio.sleep(10)
+        await account.images()
+        seen.append(shown(account))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("listed_as", "detailed_as"),
+    [("active", None), ("pending_delete", "active"), ("active", "deleting"), ("deleted", "deleted")],
+)
+@pytest.mark.parametrize("kind", ["delete", "move"])
+def test_what_is_listed_long_after_its_deletion_stays_hidden(
+    kind: str, listed_as: str, detailed_as: str | None
+) -> None:
+    """For hours, as long as the service says in any way that it goes or is gone; then it is forgotten."""
+    service = LingeringService([image("1"), image("2")], saving_s=0.0)
+    service.listed_as, service.detailed_as = listed_as, detailed_as
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            if kind == "delete":
+                await account.delete("1")
+            else:
+                await account.wait_active(await account.move("1", "montreal", "b"))
+                await trio.sleep(60)
+                assert ("delete", "1") in service.changes
+            assert all("1" not in ids for ids in await looking(account, 7200))
+            service.rows = [row for row in service.rows if row.image_id != "1"]
+            await looking(account, 1200)
+            asked = len(service.asked)
+            await looking(account, 600)
+            assert len(service.asked) == asked
+
+    play(scene)
+
+
+def test_what_was_deleted_and_is_there_long_after_is_shown_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A living image is not hidden for ever: it says why it is there."""
+    service = LingeringService([image("1"), image("2")])
+    service.detailed_as = "active"
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.delete("1")
+            assert all(ids == ["2"] for ids in await looking(account, 590))
+            assert (await looking(account, 120))[-1] == ["1", "2"]
+            assert "said that it was deleted" in (account.error_of("1") or "")
+
+    play(scene)
+    assert "is shown again" in caplog.text
+
+
+def test_a_lost_answer_to_a_deletion_that_is_under_way_is_a_success() -> None:
+    """The image is there, and its details say that it goes: it is not deleted once more, which would be refused."""
+    service = LingeringService([image("1")], fates=deque([LOST]))
+    service.listed_as = service.detailed_as = "deleting"
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            await account.delete("1")
+            assert service.changes == [("delete", "1")]
+            assert shown(account) == []
 
     play(scene)

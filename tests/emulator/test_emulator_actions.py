@@ -23,6 +23,19 @@ def test_list_is_as_on_the_page(client: Any, service: Any) -> None:
     assert client.call("list", region="atlantis") == {"success": "no", "error": "invalid region"}
 
 
+def test_a_frozen_list_is_the_first_since(client: Any, service: Any) -> None:
+    """Whatever happens in the account; details are those of now."""
+    image_id = service.add_image("one", "toronto", CONTENT)
+    service.switches.list_frozen = True
+    first = client.call("list")
+    client.call("delete", image_id=image_id)
+    service.add_image("two", "roubaix", CONTENT)
+    assert client.call("list") == first
+    assert client.call("details", image_id=image_id)["success"] == "no"
+    service.switches.list_frozen = False
+    assert [row["name"] for row in client.call("list")["images"]] == ["two"]
+
+
 def test_details_are_as_on_the_page(client: Any, service: Any) -> None:
     """Every documented field, all of them strings but metadata."""
     image_id = service.add_image("myimage", "toronto", CONTENT, time_created="2018-12-17T00:23:09.000000")

@@ -11,7 +11,7 @@ from mount_programs import eventually, run, started, text
 
 from imagefs.emulator import Fault
 
-BUSY, LATE = "Resource temporarily unavailable", "Connection timed out"
+BUSY, LATE, FAILED = "Resource temporarily unavailable", "Connection timed out", "Remote I/O error"
 
 PROGRAMS: Final = {
     "rename failed": (["mv", "{}/a", "{}/b"], Fault("status", "rename", status=503, times=None), BUSY),
@@ -19,6 +19,12 @@ PROGRAMS: Final = {
     "rename silent": (["mv", "{}/a", "{}/b"], Fault("never_answers", "rename", times=None), LATE),
     "delete silent": (["rm", "-f", "{}/a"], Fault("never_answers", "delete", times=None), LATE),
     "move silent": (["mv", "{}/a", "{}-target/a"], Fault("never_answers", "replicate", times=None), LATE),
+    "copy failed": (
+        ["cp", "{}/a", "{}-target/a"],
+        Fault("status", "replicate", status=500, times=None),
+        FAILED,
+    ),
+    "copy lost": (["cp", "{}/a", "{}-target/b"], Fault("answer_lost", "replicate", times=None), LATE),
     "details silent": (["stat", "{}/a"], Fault("never_answers", "details", times=None), LATE),
 }
 """By region: a program, what the service answers to what it asks for, and what the program says then."""
@@ -26,14 +32,22 @@ PROGRAMS: Final = {
 
 @pytest.mark.timeout(300)
 def test_a_call_has_an_end_and_its_own_errno(service, mount):
-    """Nobody waits inside of a directory for longer than half a minute; others go on, and nothing is lost."""
+    """Nobody waits inside of a directory for longer than half a minute; others go on, and nothing is lost.
+
+    All the while listings are old: nothing is asked for twice for that, and nothing deleted comes back.
+    """
     for region, (_, fault, _) in PROGRAMS.items():
         image_id = service.add_image("a", region, region.encode())
         service.add_image("other", f"{region}-target", b"other")
         service.faults.add(Fault(fault.kind, fault.action, image_id, None, status=fault.status))
     service.add_image("b", "roubaix", b"abc")
+    service.add_image("removed", "roubaix", b"abc")
+    service.add_image("pending", "roubaix", b"", status="saving")  # the listing is asked for more often
     mounted = mount()
     mounted.may_log(".")
+    service.switches.list_frozen = True
+    run("cat", mounted / "roubaix/b")
+    run("rm", mounted / "roubaix/removed")
     with ExitStack() as stack:
         running = {
             region: stack.enter_context(started(*(word.format(mounted / region) for word in words)))
@@ -45,7 +59,12 @@ def test_a_call_has_an_end_and_its_own_errno(service, mount):
     for region, (_, _, message) in PROGRAMS.items():
         assert message in said[region], region
         assert "other" in text("ls", mounted / f"{region}-target")
-    assert {image.region for image in service.images() if image.name == "a"} == set(PROGRAMS)
+    assert text("ls", mounted / "roubaix") == "b\npending"
+    copied = [image.region for image in service.images() if image.name == "a"]
+    assert sorted(copied) == sorted([*PROGRAMS, "copy lost-target"])
+    assert service.ledger.count("replicate") == 3
+    service.switches.list_frozen = False
+    eventually(lambda: len(text("ls", mounted / "copy lost-target").split()) == 2, within_s=60)
 
 
 def test_a_listing_that_cannot_be_refreshed_stays(service, mount):

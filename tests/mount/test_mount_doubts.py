@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 
 import pytest
-from mount_programs import attempt, eventually, refusal, run, text
+from mount_programs import attempt, eventually, refusal, run, started, text
 
 from imagefs.emulator import Fault
 
@@ -74,3 +75,31 @@ def test_details_that_are_ahead_of_the_listing_are_no_empty_image(service, mount
     service.faults.clear()
     if status == "saving":  # details of a failed image are good for half a minute
         eventually(lambda: attempt("cat", file).stdout == service.content(image_id).read_bytes(), within_s=60)
+
+
+def test_a_service_that_puts_changes_off_gets_them_later(service, mount):
+    """Twice, for a second each: the programs wait, and all is done once."""
+    service.switches.saving_s = 0.1
+    for region, action, status in (
+        ("toronto", "replicate", 503),
+        ("montreal", "rename", 503),
+        ("roubaix", "delete", 429),
+    ):
+        image_id = service.add_image("a", region, b"abc")
+        service.faults.add(Fault("status", action, image_id, status=status, retry_after="1", times=2))
+    mounted = mount()
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(started(*words))
+            for words in (
+                ("cp", mounted / "toronto/a", mounted / "roubaix/b"),
+                ("mv", mounted / "montreal/a", mounted / "montreal/c"),
+                ("rm", mounted / "roubaix/a"),
+            )
+        ]
+        for program in running:
+            assert program.communicate(timeout=60) == (b"", b"")
+    assert service.faults.struck["status"] == 6
+    run("sync", mounted / "roubaix/b")
+    left = sorted((image.region, image.name) for image in service.images())
+    assert left == [("montreal", "c"), ("roubaix", "b"), ("toronto", "a")]
