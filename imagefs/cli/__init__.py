@@ -6,6 +6,7 @@ Exit status: 0 done, 1 it could not be done (one line on stderr says why), 2 wro
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -16,6 +17,9 @@ from imagefs import __version__
 from imagefs.cli.privacy import keep_memory_private
 from imagefs.cli.terminal import printable
 from imagefs.errors import ImagefsError
+
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 _COMMANDS: Final = {
     "login": (
@@ -88,6 +92,18 @@ def commands() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Every failure is one line on stderr."""
     try:
+        status = _run(arguments)
+    except KeyboardInterrupt:  # while that line was written
+        status = INTERRUPTED
+    if arguments is None:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # at the end of the process it would only show where that is
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
         status = commands.main(args=arguments, prog_name="imagefs", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -99,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImagefsError as error:
         return _fail(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from imagefs.core.names import encode
 from imagefs.errors import SetupError
 from imagefs.fuse.mounts import own_mount_above, own_mounts
 
@@ -53,10 +54,14 @@ def reason_of(number: int) -> str:
     own = {
         errno.ENOTCONN: "the mount has died; mount it again, which clears it",
         errno.EACCES: "the mount is not yours",
-        errno.ENODATA: "the mount does not tell that",
+        errno.ENODATA: "this is no image",
         errno.EROFS: "the mount is read-only",
         errno.EBUSY: "it is pinned, or being changed",
         errno.ENOENT: "there is no such image or region",
+        errno.EEXIST: "an image of that name exists already",
+        errno.ETIMEDOUT: "the service did not answer in time",
+        errno.EREMOTEIO: "the service refused it",
+        errno.EDQUOT: "the service refused it for a quota of the account",
     }
     return own.get(number) or os.strerror(number)
 
@@ -116,6 +121,13 @@ def is_dead(mountpoint: Path) -> bool:
     """
     rows = ask("get", "user.imagefs.pid", mountpoint, within_s=STATUS_S)
     return bool(rows) and rows[0].get("errno") in (errno.ENOTCONN, errno.ECONNABORTED)
+
+
+def require_region(mountpoint: Path, region: str) -> None:
+    """Raise SetupError where the mounted account has no such region."""
+    rows = ask("get", "user.imagefs.id", mountpoint / encode(region), within_s=STATUS_S)
+    if rows and rows[0].get("errno") == errno.ENOENT:
+        raise SetupError(f"There is no region {region!r}: see ls {mountpoint}.")
 
 
 def mountpoint_of(path: Path) -> Path:

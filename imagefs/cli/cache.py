@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from imagefs.cli import settings
 from imagefs.cli.asking import Found, ask, mountpoint_of, status_of
 from imagefs.cli.caching import Cache, MountedCache, cache_of
-from imagefs.cli.paths import ImageOperand, Untouched
+from imagefs.cli.paths import ImageOperand, Untouched, image_id_in, path_of
+from imagefs.cli.service import client_of, image_of
 from imagefs.cli.showing import percent, plain, progress, show, size, table
 from imagefs.cli.waiting import follow, going_on
 from imagefs.errors import ImagefsError, SetupError
 from imagefs.fuse.mounts import own_mount_above
 
 NOTHING = "Nothing is cached."
+
+Image = TypeVar("Image", Path, str)
 
 _IMAGES = click.argument("images", nargs=-1, required=True, metavar="PATH|ID...", type=ImageOperand())
 
@@ -28,8 +32,8 @@ _IMAGES = click.argument("images", nargs=-1, required=True, metavar="PATH|ID..."
 def cache_command() -> None:
     """What is cached on this machine.
 
-    A mount at work does by itself what is asked for. Without one the commands open the cache, and images are named
-    by their ID.
+    A mount at work does by itself what is asked for, and images can be named by path. Without one the commands open
+    the cache, and images are named by their ID.
     """
 
 
@@ -185,17 +189,20 @@ def _each(images: tuple[Path, ...], given: dict[str, object], work: Callable[[Ca
         raise SetupError("Name all images by path on a mount, or all by ID.")
     if mounted:
         return _try_all(images, lambda image: work(MountedCache(mountpoint_of(image)), str(image)))
-    with cache_of(settings.settle(given)) as cache:
+    image_ids = [image_id_in(image) for image in images]
+    chosen = settings.settle(given)
+    with cache_of(chosen) as cache:
         if cache is None:
             raise SetupError(NOTHING)
         if isinstance(cache, MountedCache):
-            raise SetupError(
-                f"The cache is in use by the mount at {cache.mountpoint}: name images by path there."
+            client, mountpoint = client_of(chosen, chosen.credentials()), cache.mountpoint
+            return _try_all(
+                image_ids, lambda image_id: work(cache, str(path_of(image_of(client, image_id), mountpoint)))
             )
-        return _try_all(images, lambda image: work(cache, str(image)))
+        return _try_all(image_ids, lambda image_id: work(cache, image_id))
 
 
-def _try_all(images: tuple[Path, ...], work: Callable[[Path], None]) -> int:
+def _try_all(images: Sequence[Image], work: Callable[[Image], None]) -> int:
     failed = 0
     for image in images:
         try:

@@ -40,9 +40,10 @@ def show_command(as_json: bool, **given: object) -> None:
         return
     presence = "" if chosen.file.exists() else " (not there)"
     click.echo(f"# {chosen.file}{presence}" + (f", profile {chosen.profile}" if chosen.profile else ""))
+    width = max(map(len, rows))
     for key, row in rows.items():
         origin = f"{row['origin']} {row['source']}".rstrip()
-        click.echo(f"{key:<12} = {_toml(row['value']):<40}  # {origin}")
+        click.echo(f"{key:<{width}} = {_toml(row['value']):<40}  # {origin}")
 
 
 def _credentials(chosen: Settings) -> Setting:

@@ -137,6 +137,8 @@ def _json(row: _Row) -> dict[str, Any]:
 def _cells(row: _Row) -> tuple[object, ...]:
     image, created_s = row.image, _created_s(row)
     size_bytes = row.details.size_bytes if row.details else None
+    if image.phase is Phase.PENDING and not size_bytes:
+        size_bytes = None  # the service has not got it yet
     return (
         image.image_id,
         image.name,

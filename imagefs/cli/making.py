@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import click
 
 from imagefs.cli import settings
-from imagefs.cli.asking import CHANGE_S, ask_one, live_mount, mountpoint_of
-from imagefs.cli.paths import ImageOperand, Untouched
-from imagefs.cli.service import client_of, listed
+from imagefs.cli.asking import CHANGE_S, STATUS_S, ask_one, live_mount, mountpoint_of, require_region
+from imagefs.cli.paths import ImageOperand, Untouched, image_id_in, path_of
+from imagefs.cli.service import client_of, image_of
 from imagefs.cli.showing import plain
 from imagefs.cli.waiting import submit_and_wait, wait_by_service, wait_through_mount
 from imagefs.core.control_lines import FORMATS, FetchRequest, parse_line
 from imagefs.core.models import ListedImage
-from imagefs.core.names import CONTROL_NAME, encode, split_id, with_id
-from imagefs.errors import AnswerLost, Refused, ServiceError, SetupError
+from imagefs.core.names import CONTROL_NAME, encode, split_id
+from imagefs.errors import AnswerLost, InvalidArgument, Refused, ServiceError, SetupError
 from imagefs.fuse.mounts import own_mount_above
 
 if TYPE_CHECKING:
@@ -59,13 +59,17 @@ def fetch_command(
     chosen = settings.settle(given)
     named = {"name": name, "format": image_format, "virtio": "yes" if virtio else None}
     line = shlex.join([url, *(f"{key}={value}" for key, value in named.items() if value is not None)])
-    request = parse_line(line)
+    try:
+        request = parse_line(line)
+    except InvalidArgument as error:
+        raise SetupError(str(error).replace("format=", "--format ")) from error
     if request is None:
         raise SetupError("There is no URL.")
     account = chosen.credentials()
     mount = live_mount(account.api_id, chosen["api_url"])
     if mount is None:
         return _fetch_by_service(client_of(chosen, account), request, region, wait)
+    require_region(mount[0], region)
     control_file = mount[0] / encode(region) / CONTROL_NAME
     words = f"Fetching {plain(request.shown_url)} as {plain(request.name)} in {plain(region)}."
     if wait:
@@ -108,19 +112,15 @@ def replicate_command(source: Path, region: str, name: str | None, wait: bool, *
     """
     if own_mount_above(source) is not None:
         return _replicate_through_mount(source, mountpoint_of(source), region, name, wait)
-    image_id = str(source)
-    if not image_id.isdecimal():
-        raise SetupError(f"{source} is neither on a mount of imagefs nor an image's ID.")
+    image_id = image_id_in(source)
     chosen = settings.settle(given)
     account = chosen.credentials()
     client = client_of(chosen, account)
-    image = next((image for image in listed(client) if image.image_id == image_id), None)
-    if image is None:
-        raise SetupError(f"There is no image {image_id}.")
+    image = image_of(client, image_id)
     mount = live_mount(account.api_id, chosen["api_url"])
     if mount is None:
         return _replicate_by_service(client, image, region, name, wait)
-    path = mount[0] / encode(image.region) / with_id(image.name, image.image_id)
+    path = path_of(image, mount[0])
     return _replicate_through_mount(path, mount[0], region, name or image.name, wait)
 
 
@@ -128,6 +128,8 @@ def _replicate_through_mount(path: Path, mountpoint: Path, region: str, name: st
     parts = split_id(path.name)
     file_name = encode(name) if name is not None else parts[0] if parts else path.name
     target = mountpoint / encode(region) / file_name
+    require_region(mountpoint, region)
+    ask_one("get", "user.imagefs.id", path, within_s=STATUS_S)  # what is not there is the source
     ask_one("link", path, target, within_s=CHANGE_S)
     click.echo(f"Replicating {plain(str(path))} as {plain(str(target))}.")
     return wait_through_mount([target]) if wait else 0

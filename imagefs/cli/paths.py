@@ -1,4 +1,4 @@
-"""Paths on the command line that nobody looks at before the command does."""
+"""Paths on the command line that nobody looks at before the command does, and what stands in for one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
+
+from imagefs.core.models import ListedImage
+from imagefs.core.names import encode, with_id
+from imagefs.errors import SetupError
 
 
 class Untouched(click.ParamType[Path]):
@@ -28,3 +32,16 @@ class ImageOperand(Untouched):
     """A path on a mount, or an image's ID."""
 
     name = "PATH|ID"
+
+
+def image_id_in(operand: Path) -> str:
+    """The ID that *operand* is, as it is no path on a mount. Raises SetupError."""
+    image_id = str(operand)
+    if not image_id.isdecimal():
+        raise SetupError(f"{operand} is neither on a mount of imagefs nor an image's ID.")
+    return image_id
+
+
+def path_of(image: ListedImage, mountpoint: Path) -> Path:
+    """Where a mount has *image*, whatever others are called."""
+    return mountpoint / encode(image.region) / with_id(image.name, image.image_id)

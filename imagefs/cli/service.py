@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from imagefs.cli.settings import Settings
 from imagefs.core.models import Credentials, ListedImage
+from imagefs.errors import SetupError
 
 if TYPE_CHECKING:
     from imagefs.api import ServiceClient
@@ -31,6 +32,14 @@ def client_of(settings: Settings, account: Credentials) -> ServiceClient:
 def listed(client: ServiceClient) -> tuple[ListedImage, ...]:
     """The account's images. Raises ServiceError."""
     return client.list_images(deadline_s=PATIENCE_S).images
+
+
+def image_of(client: ServiceClient, image_id: str) -> ListedImage:
+    """The image of that ID. Raises SetupError where there is none, and ServiceError."""
+    image = next((image for image in listed(client) if image.image_id == image_id), None)
+    if image is None:
+        raise SetupError(f"There is no image {image_id}.")
+    return image
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from imagefs.cli import asking
 from imagefs.cli.paths import Untouched
 from imagefs.cli.showing import console, percent, plain, show, size, span
+from imagefs.cli.terminal import count_of
 from imagefs.errors import SetupError
 from imagefs.fuse.mounts import own_mounts
 
@@ -95,7 +96,8 @@ def _status(point: Path) -> Status:
     try:
         return {**asking.status_of(point), "mountpoint": str(point), "answers": True}
     except SetupError as error:
-        return {"mountpoint": str(point), "answers": False, "problem": str(error)}
+        problem = str(error).removeprefix(f"{point}: ")
+        return {"mountpoint": str(point), "answers": False, "problem": problem}
 
 
 def _with_rates(before: list[Status], after: list[Status]) -> list[Status]:
@@ -155,7 +157,7 @@ def _service(status: Status) -> Text:
         words = ("reachable", "green") if service["reachable"] else ("not reachable", "red")
         state = Text(words[0], words[1])
         state.append(f" for {span(status['now'] - service['since'])}", "default")
-    state.append_text(plain(f", {status['api_url']}, {service['requests']} requests", "default"))
+    state.append_text(plain(f", {status['api_url']}, {count_of(service['requests'], 'request')}", "default"))
     if service["unanswered"]:
         state.append(f", {service['unanswered']} unanswered", "default")
     return state
@@ -165,7 +167,7 @@ def _cache(status: Status) -> Text:
     cache = status["cache"]
     if "cached" not in cache:
         return Text(f"{cache['dir']} cannot be used", "red")
-    text = f"{size(cache['cached'])} of {size(cache['limit'])}, {cache['contents']} contents"
+    text = f"{size(cache['cached'])} of {size(cache['limit'])}, {count_of(cache['contents'], 'content')}"
     text += f", {size(cache['free'])} free"
     if status["hit_rate"] is not None:
         text += f"; {size(status['read'])} read, {100 * status['hit_rate']:.0f} % from the cache"

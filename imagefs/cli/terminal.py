@@ -13,6 +13,6 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def count_of(images: int) -> str:
-    """So many images, in words."""
-    return "1 image" if images == 1 else f"{images} images"
+def count_of(number: int, of: str = "image") -> str:
+    """So many of something, in words."""
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"

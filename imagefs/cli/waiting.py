@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from imagefs.cli import INTERRUPTED
 from imagefs.cli.asking import STATUS_S, Found, NoAnswer, ask, following, reason_of
 from imagefs.cli.service import PATIENCE_S
 from imagefs.cli.showing import plain, progress
@@ -26,14 +27,19 @@ LONGEST_PAUSE_S: Final = 10.0
 """Between looks at an image that the service is making."""
 
 
+class Left(click.ClickException):
+    """Ctrl-C ended a command, and not what it has begun."""
+
+    exit_code = INTERRUPTED
+
+
 @contextmanager
 def going_on(words: str) -> Iterator[None]:
-    """Say at Ctrl-C that the work goes on without the command."""
+    """Say at Ctrl-C that the work goes on without the command. Raises Left."""
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\n{words}", err=True)
-        raise
+        raise Left(f"interrupted. {words}") from None
 
 
 def wait_through_mount(paths: Sequence[Path]) -> int:
@@ -49,19 +55,23 @@ def wait_through_mount(paths: Sequence[Path]) -> int:
 
 def submit_and_wait(line: str, control_file: Path, name: str, accepted: Callable[[], None]) -> int:
     """Write *line* to a control file, and wait until the image of that *name* is active; the status of the command."""
-    with going_on("The service goes on with it."), progress(measured=False) as bars:
-        task = bars.add_task(str(plain(name)), note="waiting", total=1)
+    image = control_file.with_name(encode(name))
+    bars = progress(measured=False)
+    task = bars.add_task(str(plain(str(image))), note="waiting", total=1)
 
-        def went_on(_index: int, found: Found) -> None:
-            if "accepted" in found:
-                accepted()
+    def went_on(_index: int, found: Found) -> None:
+        if "accepted" in found:
+            accepted()
+            bars.start()
 
-        def ended(_index: int, problem: str | None) -> None:
-            bars.update(task, note=problem or "active", completed=1)
+    def ended(_index: int, problem: str | None) -> None:
+        bars.update(task, note=problem or "active", completed=1)
 
-        return follow(
-            ("submit", line), [control_file], went_on, ended, told_by=control_file.with_name(encode(name))
-        )
+    with going_on("The service goes on with it."):
+        try:
+            return follow(("submit", line), [control_file], went_on, ended, told_by=image)
+        finally:
+            bars.stop()
 
 
 def follow(
@@ -74,7 +84,7 @@ def follow(
     """Have the probe do *action* with all *paths*; 0 where all went well, else 1.
 
     *went_on* is told what the probe tells on the way, and *ended* how it ended for each path: a problem in words
-    or None. Why an image has failed is asked of the path itself, or of *told_by*.
+    or None. A problem is that of the path itself, or of *told_by*, which is asked for its reason.
     """
     left = set(range(len(paths)))
     failed = False
@@ -85,8 +95,9 @@ def follow(
             index = found["path"]
             if "errno" in found:
                 failed = True
-                problem = _problem_of(told_by or paths[index], found["errno"])
-                click.echo(f"imagefs: {plain(str(paths[index]))}: {problem}.", err=True)
+                place = told_by or paths[index]
+                problem = _problem_of(place, found["errno"])
+                click.echo(f"imagefs: {plain(str(place))}: {problem}.", err=True)
                 ended(index, problem)
             elif "done" in found:
                 went_on(index, found)
@@ -101,16 +112,13 @@ def follow(
 
 
 def _problem_of(path: Path, number: int) -> str:
-    return reason_of(number) + _told_by(path)
-
-
-def _told_by(path: Path) -> str:
-    """What the image itself says of its failure."""
+    """What the image itself says of its failure, else what the errno means."""
     try:
         rows = ask("get", "user.imagefs.error", path, within_s=STATUS_S)
     except NoAnswer:
-        return ""
-    return f" ({rows[0]['value']})" if rows and "value" in rows[0] else ""
+        rows = []
+    told = str(rows[0]["value"]).rstrip(".") if rows and "value" in rows[0] else ""
+    return told or reason_of(number)
 
 
 def wait_by_service(client: ServiceClient, image_id: str, name: str) -> None:

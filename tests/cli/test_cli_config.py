@@ -68,6 +68,13 @@ def test_without_a_file_all_are_defaults(capsys: pytest.CaptureFixture[str], hom
     assert rows["credentials"][0] == str(home / ".config/imagefs/credentials.toml")
 
 
+def test_what_is_shown_is_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """However long the options are."""
+    lines = run(capsys, "config", "show").out.splitlines()[1:]
+    assert len(lines) == len(MOUNT_OPTIONS)
+    assert len({line.index(" = ") for line in lines}) == 1
+
+
 def test_every_option_can_be_in_the_file(capsys: pytest.CaptureFixture[str], file: Path, home: Path) -> None:
     """Each as the file says, with ~ for the home directory."""
     file.write_text(EVERYTHING)

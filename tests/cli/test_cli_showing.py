@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from imagefs.cli import status
 from imagefs.cli.service import in_parallel
 from imagefs.cli.showing import plain, show, size, span
+from imagefs.cli.terminal import count_of
 from imagefs.emulator import Emulator
 
 IMAGEFS = (sys.executable, "-m", "imagefs")
@@ -53,7 +54,7 @@ def test_without_any_mount(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     for command in ("status", "wait", "warm", "pin"):
         done = run(capsys, command, str(tmp_path))
         assert (done.status, done.out) == (1, "")
-        assert "not on a mount of imagefs" in done.line or "No credentials" in done.line
+        assert "on a mount of imagefs" in done.line
 
 
 @given(st.text())
@@ -105,3 +106,9 @@ def test_how_far_an_upload_is(
     assert lines[0].strip() == "uploads"
     assert "toronto/disk" in lines[1]
     assert lines[1].endswith(shown)
+
+
+def test_one_is_not_many() -> None:
+    """As people count."""
+    assert [count_of(number, "content") for number in (0, 1, 2)] == ["0 contents", "1 content", "2 contents"]
+    assert count_of(1) == "1 image"

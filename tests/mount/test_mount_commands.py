@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -79,7 +80,13 @@ def test_what_the_cache_holds_and_what_becomes_of_it(mount: MakeMount, service: 
     assert commands.cached() == {"toronto/disk 0": 2 * MIB}
     assert commands.say("cache", "verify", *commands.account) == "2.0 MiB checked, 0 B damaged.\n"
     assert "Dropped 0 B, kept 2.0 MiB." in commands.say("cache", "clear", *commands.account)
-    assert "name images by path there" in commands.fails("unpin", ids[0], *commands.account)
+    commands.say("unpin", ids[0], *commands.account)
+    assert not any(row["pinned"] for row in commands.json("cache", "ls", *commands.account))
+    commands.say("pin", ids[0], *commands.account)
+    assert commands.fails("pin", "999", *commands.account) == "imagefs: There is no image 999.\n"
+    for command in (("pin",), ("unpin",), ("cache", "evict")):
+        said = commands.fails(*command, "/etc/passwd", *commands.account)
+        assert said == "imagefs: /etc/passwd is neither on a mount of imagefs nor an image's ID.\n"
 
     mounted.umount()
     (row,) = commands.json("cache", "ls", *commands.account)
@@ -249,13 +256,22 @@ def test_new_images_through_the_mount(mount: MakeMount, service: Emulator) -> No
     commands.say(*fetch, "--name", "b.iso")
     assert commands.say("wait", mounted / "toronto/b.iso") == ""
     nothing = f"{service.root_url}plain/nothing.iso"
-    assert "could not make" in commands.fails(
-        "fetch", nothing, "--wait", "--region", "toronto", *commands.account
+    said = commands.fails("fetch", nothing, "--wait", "--region", "toronto", *commands.account)
+    assert re.fullmatch(
+        rf"imagefs: {mounted.path}/toronto/nothing.iso: The service could not make image \d+ \(killed\)\.\n",
+        said,
     )
     source = mounted / f"toronto/a~{image_id}.iso"
-    assert "no such image or region" in commands.fails("replicate", source, "nowhere")
+    nowhere = f"imagefs: There is no region 'nowhere': see ls {mounted.path}.\n"
+    assert commands.fails("replicate", source, "nowhere") == nowhere
+    for missing in (mounted / "toronto/nope", mounted / "nowhere/a.iso"):
+        said = commands.fails("replicate", missing, "montreal")
+        assert said == f"imagefs: {missing}: there is no such image or region.\n"
     assert "exists" in commands.fails("replicate", source, "montreal")
-    assert "no such image or region" in commands.fails("fetch", url, "--region", "nowhere", *commands.account)
+    assert commands.fails("fetch", url, "--region", "nowhere", *commands.account) == nowhere
+    no_format = f"{service.root_url}plain/disk"
+    assert "give --format iso" in commands.fails("fetch", no_format, "--region", "toronto", *commands.account)
+    assert "this is no image" in commands.fails("warm", mounted / "toronto/.fetch")
     assert "not on a mount" in commands.fails("wait", "/etc/passwd")
     assert "no such image" in commands.fails("wait", mounted / "toronto/nope")
 
@@ -270,7 +286,7 @@ def test_ctrl_c_leaves_the_work_going(mount: MakeMount, service: Emulator) -> No
         terminal.await_text("waiting")
         terminal.press_ctrl_c()
         assert terminal.ended() == 130
-    assert "The service goes on with it." in terminal.screen
+    assert terminal.screen.endswith("imagefs: interrupted. The service goes on with it.\r\n")
     assert [image.region for image in service.images()] == ["toronto", "montreal"]
     (work,) = Commands(mounted, service).status()["pending"]
     assert (work["kind"], work["region"], work["name"]) == ("replica", "montreal", "a.iso")

@@ -17,7 +17,7 @@ from imagefs.cli.doctor.machine import check_machine
 from imagefs.cli.doctor.service import check_service
 from imagefs.cli.mount import MIN_FREE_BYTES
 from imagefs.cli.settings import Settings
-from imagefs.cli.terminal import printable
+from imagefs.cli.terminal import count_of, printable
 from imagefs.errors import SetupError
 
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "failure": "red"}
@@ -48,7 +48,9 @@ def doctor_command(as_json: bool, **given: object) -> int:
             json.dumps({"findings": [asdict(finding) for finding in found], "counts": counts}, indent=2)
         )
     else:
-        click.echo(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['failure']} failures")
+        click.echo(
+            f"{counts['ok']} ok, {count_of(counts['warning'], 'warning')}, {count_of(counts['failure'], 'failure')}"
+        )
     return 1 if counts["failure"] else 0
 
 
