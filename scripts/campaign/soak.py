@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -53,8 +54,15 @@ class Soak:
         return [
             f"memory (RSS): {first.rss_bytes >> 20} MiB after {minutes:.1f} minutes, "
             f"{last.rss_bytes >> 20} MiB at the end ({growth:+.1%}); {most >> 20} MiB at most",
+            f"by the minute: {', '.join(str(vitals.rss_bytes >> 20) for vitals in self._by_minute())}",
             f"descriptors: {first.descriptors}, then {last.descriptors}; threads: {first.threads}, then {last.threads}",
         ]
+
+    def _by_minute(self) -> list[Vitals]:
+        minutes: defaultdict[int, list[Vitals]] = defaultdict(list)
+        for at_s, vitals in self.samples:
+            minutes[int(at_s // 60)].append(vitals)
+        return [_median(minutes[minute]) for minute in sorted(minutes)]
 
     @property
     def _length_s(self) -> float:
