@@ -22,12 +22,12 @@ import click
 import command_line
 from campaign import deck, report, scene
 from campaign.deck import Dealt, Round
-from campaign.progress import Progress
 from campaign.rounds.interrupts import Silence
 from campaign.scene import Scene
 from campaign.soak import Soak
 from campaign.subjects import Subject
 from campaign.tally import Tally
+from progress import Progress
 
 FAULTS = 10_000
 MINUTES = 45.0
@@ -131,12 +131,13 @@ def _run(
         while not limits.are_reached(tally, time.monotonic() - began_s):
             upcoming = next(dealt)
             next_images = upcoming.images(made.subjects)
-            _play(made, one, images, progress, began_s)
+            _play(made, one, images, progress)
             one, images = upcoming, next_images
             if soak:
                 held.sample(made.daemon)
                 time.sleep(SOAK_PAUSE_S)
         tally.begin("beside the others (never answered)")
+    progress.end()
     tally.end()
     minutes = (time.monotonic() - began_s) / 60
     return report.print_all(tally, made.clock, limits, chosen, held if soak else None, minutes, folder)
@@ -146,13 +147,12 @@ def _is_interrupting(chosen: Sequence[Round]) -> bool:
     return any(kind.name == "interrupts" for kind in chosen)
 
 
-def _play(made: Scene, one: Dealt, images: Sequence[Subject], progress: Progress, began_s: float) -> None:
+def _play(made: Scene, one: Dealt, images: Sequence[Subject], progress: Progress) -> None:
     """Run one round; a break is told at once."""
     tally = made.tally
     progress.show(
-        f"{(time.monotonic() - began_s) / 60:5.1f} min  round {one.name:<22} {tally.total} faults of "
-        f"{len(tally.struck)} kinds, {tally.figures['lost answers to changes']} lost answers, "
-        f"{len(tally.breaks)} broken"
+        f"round {one.name:<22} {tally.total} faults of {len(tally.struck)} kinds, "
+        f"{tally.figures['lost answers to changes']} lost answers, {len(tally.breaks)} broken"
     )
     tally.begin(one.name)
     round_began_s, struck_before = time.monotonic(), tally.total

@@ -13,6 +13,5 @@
 ``mortal_mount``  one mount point, for one process after another
 ``images``        the images that all of it is about
 ``judge``         what a cache offers, compared with what the images have
-``progress``      a line while it runs
 ================= =========================================================================
 """

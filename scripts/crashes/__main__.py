@@ -16,8 +16,8 @@ from crashes import flips, kills, losses
 from crashes.flips import Flips
 from crashes.kills import Kills
 from crashes.losses import Losses, RecordingFailed
-from crashes.progress import table
 from crashes.strace_log import NotUnderstood
+from progress import table
 
 MOST_SHOWN = 20
 FAILURES = (RecordingFailed, NotUnderstood, subprocess.SubprocessError, OSError)

@@ -18,12 +18,12 @@ from crashes import left_over
 from crashes.images import Image
 from crashes.judge import judge
 from crashes.losses import RecordingFailed
-from crashes.progress import Progress
 from crashes.stage import SCRIPTS, Stage, stage
 from imagefs.errors import CacheUnusable
 from imagefs.store.blocks import block_count
 from imagefs.store.directory import CacheDirectory
 from imagefs.store.journal import JournalTable
+from progress import Progress
 
 FILL_S: Final = 120.0
 PLACES: Final = ("content", "index", "index-wal", "journal", "journal-wal")
@@ -59,7 +59,7 @@ class Flips:
 
 def campaign(found: Flips, count: int, seed: int, mount_every: int) -> None:
     """Flip *count* bits, each in a cache of its own; every *mount_every*th is mounted as well, 0 for none."""
-    progress = Progress("flips", count)
+    progress = Progress()
     with stage(mount_every) as on:
         left, cache_dir = on.scratch / "left", on.scratch / "cache"
         _leave_cache(left, on)
@@ -72,7 +72,7 @@ def campaign(found: Flips, count: int, seed: int, mount_every: int) -> None:
             else:
                 _look(found, where, cache_dir, on.images)
             shutil.rmtree(cache_dir)
-            progress.show(found.count)
+            progress.show(f"flips: {found.count} of {count}")
     progress.end()
 
 

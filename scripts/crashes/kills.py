@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from crashes.mortal_mount import END_S, MOUNT_S, PROGRAM_S, STEP_S, MortalMount, Stuck, kill_all, wait_until
-from crashes.progress import Progress
 from crashes.scenes import IMAGES, SCENES, Scene
 from crashes.stage import MEMORY
 from imagefs.emulator import Emulator
 from imagefs.fuse.mounts import mount_at
+from progress import Progress
 
 SYSTEM_CALLS: Final = {
     "pwrite64": 80,
@@ -70,10 +70,10 @@ class Kills:
 
 def campaign(found: Kills, count: int, seed: int, scenes: Sequence[Scene] = SCENES) -> None:
     """Kill a mount *count* times, the scenes in turn."""
-    progress = Progress("kills", count)
+    progress = Progress()
     while found.count < count:
         scene = scenes[found.count % len(scenes)]
-        progress.show(found.count, scene.name)
+        progress.show(f"kills: {found.count} of {count}, {scene.name}")
         with tempfile.TemporaryDirectory(prefix="imagefs-kills-", dir=MEMORY) as folder:
             _round(found, scene, Path(folder), random.Random(f"{seed} {found.count}"))
     progress.end()

@@ -16,11 +16,11 @@ from crashes import recorded, strace_log
 from crashes.disk import Recording
 from crashes.images import Image
 from crashes.judge import judge
-from crashes.progress import Progress
 from crashes.stage import SCRIPTS, Stage, stage
 from crashes.strace_log import Marked
 from imagefs.store.directory import CacheDirectory
 from imagefs.store.journal import JournalTable
+from progress import Progress
 
 LOSSES_A_RECORDING: Final = 200
 RECORDING_S: Final = 300.0
@@ -56,10 +56,10 @@ class Losses:
 
 def campaign(found: Losses, count: int, seed: int, mount_every: int) -> None:
     """Lose power *count* times; every *mount_every*th result is mounted as well, 0 for none."""
-    progress = Progress("power losses", count)
+    progress = Progress()
     with stage(mount_every) as on:
         while found.count < count:
-            progress.show(found.count, "recording")
+            progress.show(f"power losses: {found.count} of {count}, recording")
             recording = record(on, f"{seed} {found.recordings}")
             found.recordings += 1
             found.calls += len(recording.calls)
@@ -74,7 +74,7 @@ def campaign(found: Losses, count: int, seed: int, mount_every: int) -> None:
                 if on.is_mounted(found.count):
                     _mount(found, on, cache_dir)
                 shutil.rmtree(disk)
-                progress.show(found.count)
+                progress.show(f"power losses: {found.count} of {count}")
     progress.end()
 
 

@@ -17,9 +17,8 @@ from itertools import islice
 import click
 
 import command_line
-from campaign.progress import Progress
-from crashes.progress import table
 from histories.history import Past, live
+from progress import Progress, table
 
 STEPS = 100_000
 STEPS_A_HISTORY = 200
@@ -66,7 +65,7 @@ def _live_all(pasts: list[Past], seeds: Iterator[int], each: int, processes: int
                     progress.say(f"\n--- history {past.seed} broke:\n{past.broken}")
             taken = sum(past.steps.total() for past in pasts)
             progress.show(f"{taken} steps in {len(pasts)} histories, {len(_broken(pasts))} broken")
-    progress.say("")
+    progress.end()
 
 
 def _broken(pasts: list[Past]) -> list[int]:
