@@ -381,6 +381,13 @@ _STORE: Final = (
         "test_store_directory.py::test_nothing_is_open_to_others",
     ),
     Bug(
+        "a link is followed that is planted after the look",
+        "store/files",
+        "os.O_CREAT | os.O_NOFOLLOW |",
+        "os.O_CREAT |",
+        "test_store_directory.py::test_a_link_that_is_planted_after_the_look_is_not_followed",
+    ),
+    Bug(
         "somebody else's file is taken",
         "store/files",
         "return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1",

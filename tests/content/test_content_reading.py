@@ -286,6 +286,33 @@ def test_closing_stops_the_transfer(cache: CacheDirectory) -> None:
     assert site.bodies[0].closed
 
 
+def test_who_comes_next_does_not_wait_for_an_answer_that_never_came(cache: CacheDirectory) -> None:
+    """A request without any answer cannot be ended; what it was to bring is asked for once more."""
+    answered = threading.Event()
+
+    class MuteAtFirst(FakeSite):
+        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
+            body = super().retrieve(image_id, size_bytes, start, end)
+            if len(self.requests) == 1:
+                answered.wait()
+            return body
+
+    site = MuteAtFirst(made_up(MIB))
+
+    async def scene(stage: Stage) -> None:
+        try:
+            reader = await stage.open()
+            with trio.move_on_after(0.05):
+                await read(reader, 0, 4096)
+            stage.library.close(reader)
+            reader = await stage.open()
+            assert difference(await read(reader, 0, 4096), site.data[:4096]) is None
+        finally:
+            answered.set()
+
+    play(scene, site, cache, PATIENT)
+
+
 def test_who_leaves_is_not_waited_for(cache: CacheDirectory) -> None:
     """A program that is killed while it reads needs nothing any more; what the handle is read for next is all."""
     gate = threading.Event()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import trio
+import trio.testing
 from content_fakes import (
     MIB,
     PATIENT,
@@ -77,6 +78,31 @@ def test_corrupt_always_is_an_error_after_two_transfers(cache: CacheDirectory) -
         assert difference(await read(await stage.open(), 0, len(DATA)), DATA) is None
 
     play(scene, site, cache, settings)
+
+
+def test_content_is_not_fetched_anew_before_what_is_done_with_the_old_has_ended(
+    cache: CacheDirectory,
+) -> None:
+    """What is still being hashed or checked of content that is given up would count for the next."""
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await read(reader, 0, 10)
+        under_way = trio.Event()
+        reader.content._jobs.start(under_way.wait)
+        reader.content._restart.begin({})
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert not reader.content._restart.is_idle
+        fetched = len(site.requests)
+        with trio.move_on_after(0.05):
+            await read(reader, 0, 10)
+        assert len(site.requests) == fetched
+        under_way.set()
+        assert difference(await read(reader, 0, 10), DATA[:10]) is None
+        assert len(site.requests) > fetched
+
+    site = FakeSite(DATA)
+    play(scene, site, cache)
 
 
 def test_other_bytes_than_before_are_never_mixed(cache: CacheDirectory) -> None:

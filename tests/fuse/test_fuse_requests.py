@@ -178,6 +178,31 @@ def test_who_is_woken_without_a_signal_goes_on_until_one_comes(addition, request
         program.kill()
 
 
+def test_nothing_is_kept_of_what_was_answered(addition, requests):
+    """A mount answers millions of requests."""
+
+    async def scene(nursery):
+        async def handler(*args):
+            with requests.interruptible():
+                await trio.lowlevel.checkpoint()
+                return 4096
+
+        addition.current_request = 1
+        with requests.interruptible():
+            await trio.lowlevel.checkpoint()
+        ends: dict[int, Exception] = {}
+        begin(nursery, addition, requests, 2, ends)
+        await wait_all_tasks_blocked()
+        addition.interrupt(2)
+        with requests.copying(handler, nursery):
+            addition.copy(3, 0x30, *COPY)
+            await wait_all_tasks_blocked()
+        assert (list(ends), addition.replies) == ([2], [(0x30, "copied", 4096)])
+        assert not requests._under_way
+
+    play(scene)
+
+
 def test_the_deadline_is_not_an_interrupt(requests):
     """It is for the errno table to say what it means."""
 

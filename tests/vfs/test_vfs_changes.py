@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -65,6 +66,7 @@ def test_a_created_file_is_its_image_from_then_on() -> None:
         grove.tree.forget(attributes.inode, 2)
         with pytest.raises(NotFound):
             await grove.tree.attributes(attributes.inode)
+        assert grove.drafts.get(attributes.inode) is None
         assert (await grove.tree.attributes(replica)).inode == replica
 
     play(scene)
@@ -116,6 +118,23 @@ def test_renaming() -> None:
         assert await names(grove, MONTREAL) == [b"m", b"moved", b"other"]
         await rename(MONTREAL, b"m", MONTREAL, b"other", exchange=False)
         assert grove.account.calls[2:] == [("rename", "3", "other")]
+
+    play(scene)
+
+
+def test_what_is_moved_is_its_replica_for_who_knows_it() -> None:
+    """The kernel goes on with the inode that it has under the new name, until it looks that up."""
+
+    async def scene() -> None:
+        grove = await grown()
+        inode = await grove.find(b"toronto", b"a")
+        await grove.tree.changes.rename(TORONTO, b"a", MONTREAL, b"moved", exchange=False)
+        replica = await grove.tree.lookup(MONTREAL, b"moved")
+        known = await grove.tree.attributes(inode)
+        assert (known.mode, known.size_bytes) == (replica.mode, replica.size_bytes) == (stat.S_IFREG, 1000)
+        grove.tree.forget(inode, 1)
+        with pytest.raises(NotFound):
+            await grove.tree.attributes(inode)
 
     play(scene)
 
