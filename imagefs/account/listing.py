@@ -19,12 +19,13 @@ from imagefs.account.persistence import persistently
 from imagefs.account.protocols import ListingClient
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
-from imagefs.errors import ServiceError
+from imagefs.errors import MalformedAnswer, RefusedUnknownImage, ServiceError
 
 log = logging.getLogger(__name__)
 
 _LISTING = "image/list"
 _MAX_PROBLEMS_LOGGED = 10
+_MOST_ASKED_ABOUT = 8
 _MAX_SEEN = 500_000
 
 
@@ -100,6 +101,8 @@ class ListingCache:
             answer = self._client.list_images(
                 deadline_s=self._settings.call_deadline_s, no_connection_s=no_connection_s
             )
+            if not answer.is_certain:
+                self._check_emptied(old)
             return old.successor(answer.images, asked_ns, answer.problems)
 
         asked_at = self._asked_at = self._around.clock()
@@ -112,6 +115,15 @@ class ListingCache:
             self._asked_at = None
         self._succeeded(old, new, asked_at)
         return new
+
+    def _check_emptied(self, old: Snapshot) -> None:
+        """Raise MalformedAnswer for a listing without images where one that was listed before is there still."""
+        for image in old.images[:_MOST_ASKED_ABOUT]:
+            with suppress(RefusedUnknownImage):
+                self._client.image_details(image.image_id, deadline_s=self._settings.call_deadline_s)
+                raise MalformedAnswer(
+                    f"The listing holds nothing in place of its images, although {image.image_id} is there"
+                )
 
     def _succeeded(self, old: Snapshot, new: Snapshot, asked_at: float) -> None:
         self._outage.note_answer()

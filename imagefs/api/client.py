@@ -18,6 +18,7 @@ from imagefs.api.body import ContentBody, open_body
 from imagefs.api.clock import Clock, SystemClock
 from imagefs.api.connections import ConnectError
 from imagefs.api.content_head import Wanted
+from imagefs.api.encodings import decoded
 from imagefs.api.endpoint import checked_credentials, checked_url
 from imagefs.api.failures import TRANSPORT_ERRORS, connect_failure, reason_of
 from imagefs.api.limits import Limits
@@ -278,17 +279,19 @@ class ServiceClient:
         """The JSON object that a call answered; raises the error of a refusal."""
         subject = _subject(action, parameters)
         most_bytes = self._limits.list_bytes if action == "list" else self._limits.answer_bytes
-        cut: ServiceError | None = None
+        unread: ServiceError | None = None
         body = b""
         try:
-            body = exchange.read(most_bytes + 1)
+            body = decoded(exchange.read(most_bytes + 1), exchange.headers, most_bytes + 1)
         except TRANSPORT_ERRORS as exc:
-            cut = lost(f"{subject}: the answer was cut: {reason_of(exc)}")
+            unread = lost(f"{subject}: the answer was cut: {reason_of(exc)}")
+        except MalformedAnswer as exc:
+            unread = (MalformedAnswer if exchange.framed else lost)(f"{subject}: {exc}")
         finally:
             exchange.discard()
         self.clock_offset_s = self._verdicts.clock_offset_s(exchange.headers)
         # What the status says stands, whether the rest of the answer came or not.
-        failure = self._verdicts.of_status(subject, exchange.status, exchange.headers, body) or cut
+        failure = self._verdicts.of_status(subject, exchange.status, exchange.headers, body) or unread
         if failure is not None:
             raise failure
         if len(body) > most_bytes:

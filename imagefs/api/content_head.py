@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from imagefs.api.encodings import coding_of, decoded
 from imagefs.api.failures import TRANSPORT_ERRORS
 from imagefs.api.limits import KIB
 from imagefs.api.transport import Exchange
 from imagefs.api.verdicts import Verdicts
-from imagefs.errors import RangeRefused, TransferBroken
+from imagefs.errors import MalformedAnswer, RangeRefused, TransferBroken
 
 REFUSAL_BYTES: Final = 64 * KIB
 """A refusal is expected to be no longer: that much of a suspicious answer is read to find out."""
@@ -81,10 +82,12 @@ def judge_head(exchange: Exchange, wanted: Wanted, verdicts: Verdicts) -> Conten
         raise error or TransferBroken(
             f"{wanted.subject}: the service answers {exchange.status} without content"
         )
-    encoding = exchange.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity"):
-        shown = verdicts.redact(encoding)
-        raise TransferBroken(f"{wanted.subject}: it is encoded as {shown}, which was not asked for")
+    coding = coding_of(exchange.headers)
+    if coding:
+        body = _excerpt(exchange, wanted)
+        raise verdicts.in_body(wanted.subject, body, exchange.headers) or TransferBroken(
+            f"{wanted.subject}: it is encoded as {verdicts.redact(coding)}, which was not asked for"
+        )
     start, end = 0, wanted.size_bytes
     if exchange.status == 206:
         _judge_range(exchange, wanted, verdicts)
@@ -147,6 +150,6 @@ def _excerpt(exchange: Exchange, wanted: Wanted) -> bytes:
     """The first bytes of an answer that is not content, as far as they arrive."""
     try:
         exchange.renew(min(LAST_WAIT_S, wanted.stall_s))
-        return exchange.read(REFUSAL_BYTES)
-    except TRANSPORT_ERRORS:
+        return decoded(exchange.read(REFUSAL_BYTES), exchange.headers, REFUSAL_BYTES)
+    except (*TRANSPORT_ERRORS, MalformedAnswer):
         return b""

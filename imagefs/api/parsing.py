@@ -51,10 +51,14 @@ Answer = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The answer to ``image/list``: its usable rows, each id once, and a sentence for each problem."""
+    """The answer to ``image/list``: its usable rows, each id once, and a sentence for each problem.
+
+    ``is_certain`` is False where nothing stands in place of the images: some servers write an empty list so.
+    """
 
     images: tuple[ListedImage, ...]
     problems: tuple[str, ...] = ()
+    is_certain: bool = True
 
 
 def answer_object(body: bytes) -> Answer:
@@ -86,7 +90,8 @@ def refusal_text(answer: Answer) -> str | None:
     """The text of a refusal, which is a ``success`` other than yes or just an ``error``; else None."""
     success = answer.get("success")
     if success is None:
-        refused = bool(answer.get("error")) and not answer.keys() & {"images", "details", "image_id"}
+        payload = any(answer.get(name) for name in ("images", "details", "image_id"))
+        refused = bool(answer.get("error")) and not payload
     else:
         refused = not (
             success is True or (isinstance(success, str) and success.lower() in ("yes", "true", "1"))
@@ -100,12 +105,16 @@ def refusal_text(answer: Answer) -> str | None:
 
 
 def listing(answer: Answer) -> Listing:
-    """The rows of an ``image/list`` answer, in its order.
+    """The rows of an ``image/list`` answer, in its order; they may also stand in an object, by their ids.
 
-    Raises `MalformedAnswer` where ``images`` is not a list: an empty listing would read as an emptied
-    account.
+    Raises `MalformedAnswer` where ``images`` is missing or something else, and where none of its rows makes
+    sense: an empty listing would read as an emptied account.
     """
     rows = answer.get("images")
+    if "images" in answer and (rows is None or rows == {}):
+        return Listing((), is_certain=False)
+    if isinstance(rows, dict):
+        rows = [{"image_id": key, **row} if isinstance(row, dict) else row for key, row in rows.items()]
     if not isinstance(rows, list):
         raise MalformedAnswer(f"the service's listing holds {_kind(rows)} in place of its images")
     images: dict[str, ListedImage] = {}
@@ -120,6 +129,8 @@ def listing(answer: Answer) -> Listing:
             problems[MOST_PROBLEMS:] = ["more rows of the listing make no sense"]
         if image is not None:
             images.setdefault(image.image_id, image)
+    if problems and not images:
+        raise MalformedAnswer(f"no row of the service's listing makes sense: {problems[0]}")
     return Listing(tuple(images.values()), tuple(problems))
 
 

@@ -45,6 +45,7 @@ def details_of(row: ListedImage) -> ImageDetails:
 class FakeListing:
     images: tuple[ListedImage, ...]
     problems: tuple[str, ...] = ()
+    is_certain: bool = True
 
 
 @dataclass

@@ -5,10 +5,10 @@ import traceback
 
 import pytest
 import trio
-from account_fakes import FakeService, FakeStoredListing, Stage, image, play
+from account_fakes import FakeListing, FakeService, FakeStoredListing, Stage, image, play
 
 from imagefs.account import Snapshot
-from imagefs.errors import ServiceError, Unreachable
+from imagefs.errors import MalformedAnswer, ServiceError, Unreachable
 
 AWAY = Unreachable("The service does not answer.")
 
@@ -293,5 +293,60 @@ def test_readers_are_released_when_the_account_ends() -> None:
         async with trio.open_nursery() as nursery, stage.account() as account:
             nursery.start_soon(reader)
             await trio.sleep(1)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: bool) -> None:
+    """Some servers write null for an empty list: those that were listed are asked about before they disappear."""
+
+    class Void(FakeService):
+        void = False
+
+        def list_images(
+            self,
+            region: str | None = None,
+            *,
+            deadline_s: float | None = None,
+            no_connection_s: float | None = None,
+        ) -> FakeListing:
+            listing = super().list_images(region)
+            return FakeListing((), is_certain=False) if self.void else listing
+
+    service = Void([image("1"), image("2")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            service.void = True
+            if gone:
+                service.rows = []
+                assert (await account.refresh()).images == ()
+            else:
+                with pytest.raises(MalformedAnswer, match="1 is there"):
+                    await account.refresh()
+                await trio.sleep(100)
+                assert len((await account.images()).images) == 2
+
+    play(scene)
+
+
+def test_a_first_listing_of_nothing_is_an_empty_account() -> None:
+    """There is nothing yet that could disappear."""
+
+    class Void(FakeService):
+        def list_images(
+            self,
+            region: str | None = None,
+            *,
+            deadline_s: float | None = None,
+            no_connection_s: float | None = None,
+        ) -> FakeListing:
+            return FakeListing((), is_certain=False)
+
+    async def scene() -> None:
+        async with Stage(Void()).account() as account:
+            assert (await account.images()).images == ()
 
     play(scene)

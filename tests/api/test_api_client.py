@@ -1,6 +1,10 @@
 """Calls, and what becomes of each kind of answer."""
 
+import gzip
+import json
 import traceback
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
@@ -427,3 +431,61 @@ def test_limits_are_frozen():
     """Nobody changes the bounds of a client that runs."""
     with pytest.raises(AttributeError):
         Limits().stall_s = 1  # type: ignore[misc]
+
+
+ENCODINGS = {
+    "gzip": gzip.compress,
+    "X-GZIP": gzip.compress,
+    "deflate": zlib.compress,
+    "deflate, raw": lambda body: zlib.compress(body, wbits=-15),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODINGS)
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_is_compressed_unasked_is_understood(peer, client, kind, status):
+    """Success and refusal alike."""
+    refused = ENCODINGS[kind](json.dumps(REFUSED).encode())
+    coding = kind.partition(",")[0]
+    peer.script(
+        answers(ENCODINGS[kind](json.dumps(LISTED).encode()), Content_Encoding=coding),
+        answers(refused, status, Content_Encoding=coding),
+        answers(refused, status, Content_Encoding=coding),
+    )
+    assert len(client.list_images().images) == 1
+    with pytest.raises(errors.RefusedUnknownImage):
+        client.delete_image("1")
+    with pytest.raises(errors.RefusedUnknownImage):
+        receive(client.retrieve("1", 10_000), 10)
+
+
+def test_a_compressed_answer_that_grows_without_end_takes_no_memory(peer, client):
+    """It is read as far as any other may be."""
+    stream = zlib.compressobj(wbits=31)
+    bomb = b"".join([*(stream.compress(b" " * 2**20) for _ in range(256)), stream.flush()])
+    peer.script(answers(bomb, Content_Encoding="gzip"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.MalformedAnswer, match="longer than"):
+            client.image_details("1")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (b"{}", "gzip"),
+        (b"\x0b\x02", "br"),
+        (gzip.compress(b"{}"), "gzip, gzip"),
+        (gzip.compress(b"{}")[:-9], "gzip"),
+    ],
+)
+def test_an_answer_that_cannot_be_decoded_is_malformed(peer, client, change, body, coding):
+    """A change may have been carried out all the same."""
+    peer.script(answers(body, Content_Encoding=coding))
+    with pytest.raises(errors.MalformedAnswer):
+        client.list_images()
+    with pytest.raises(errors.AnswerLost):
+        change(client)

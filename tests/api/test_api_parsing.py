@@ -230,13 +230,31 @@ def test_what_is_no_json_object_is_malformed(body):
         parsing.answer_object(body)
 
 
-@pytest.mark.parametrize("images", [None, {}, "", 5, "x", True, {"1": GOOD}])
+@pytest.mark.parametrize(
+    "images", ["", 5, "x", True, {"1": "x"}, {"image_id": "1"}, [5], [{}], [GOOD["name"]]]
+)
 def test_a_listing_that_is_no_list_is_never_empty(images):
     """An emptied account would be a catastrophe to believe in."""
     with pytest.raises(MalformedAnswer):
         parsing.listing({"images": images})
     with pytest.raises(MalformedAnswer):
         parsing.listing({"success": "yes"})
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_nothing_in_place_of_the_images_may_be_an_empty_list(nothing):
+    """Or not: it does not count for certain. Beside an error it is a refusal."""
+    assert parsing.listing({"images": nothing}) == parsing.Listing((), is_certain=False)
+    assert parsing.refusal_text({"images": nothing, "error": "busy"}) == "busy"
+    assert parsing.listing({"images": []}).is_certain
+
+
+def test_rows_may_stand_by_their_ids():
+    """With the id in the row as well, or in its place."""
+    without_id = {name: value for name, value in GOOD.items() if name != "image_id"}
+    found = parsing.listing({"images": {"1": GOOD, "2": without_id}})
+    assert [image.image_id for image in found.images] == ["1", "2"]
+    assert found.is_certain
 
 
 @pytest.mark.parametrize("value", [None, [], "x", "5"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from mount_programs import run
+from mount_programs import eventually, refusal, run
+
+from imagefs.emulator import Fault
 
 MIB = 1 << 20
 SIZE = 9 * MIB + 4321
@@ -75,3 +77,21 @@ def test_a_slow_server_is_read_in_parallel(service, mount):
     assert run("cat", mounted / "toronto/a") == service.content(image_id).read_bytes()
     assert service.ledger.count("retrieve") > 4
     assert service.ledger.bytes_retrieved() <= 1.02 * 24 * MIB
+
+
+def test_answers_that_are_compressed_unasked_are_understood(service, mount):
+    """All but content, which has to arrive as it is: that is refused, and says why."""
+    image_id = service.add_synthetic("a", "toronto", 3 * MIB)
+    service.add_image("c", "roubaix", b"content")
+    service.switches.saving_s = 0.1
+    for action in ("list", "details", "replicate", "rename", "delete"):
+        service.faults.add(Fault("gzip", action, times=None))
+    mounted = mount()
+    mounted.may_log("encoded as gzip")
+    assert run("cat", mounted / "toronto/a") == service.content(image_id).read_bytes()
+    run("mv", mounted / "toronto/a", mounted / "montreal/b")
+    run("sync", mounted / "montreal/b")
+    eventually(lambda: [image.name for image in service.images()] == ["c", "b"])
+    service.faults.add(Fault("gzip", "retrieve", times=None))
+    refusal("head", "-c", "1", mounted / "roubaix/c")
+    assert "encoded as gzip" in mounted.xattr(mounted / "roubaix/c", "error")
