@@ -22,7 +22,7 @@ from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.writeback import IndexWriter
 from imagefs.core.models import ImageDetails, ListedImage, Phase
-from imagefs.errors import RefusedUnknownImage, ServiceError
+from imagefs.errors import RefusedUnknownImage, ServiceError, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -120,18 +120,36 @@ class DetailsCache:
             self._error_texts.pop(image_id, None)
 
     async def _fetch(self, image_id: str) -> ImageDetails:
-        async with self._turns:
+        ends_at = self._around.clock() + self._around.settings.call_deadline_s
+        await self._await_turn(image_id)
+        try:
             self._outage.check()
-            call = partial(self._client.image_details, image_id, deadline_s=self._outage.deadline_s)
-            try:
-                answer = await self._around.threads.ask(call, self._threads)
-            except ServiceError as error:
-                self._note_failure(image_id, error)
-                raise
+            answer = await self._ask(image_id, ends_at)
+        finally:
+            self._turns.release()
         self._outage.note_answer()
         self._failures.pop(image_id, None)
         self.note_error(image_id, None)
         return self._received(replace(answer, image_id=image_id))
+
+    async def _await_turn(self, image_id: str) -> None:
+        """Wait until few enough are asked for; no longer than leaves the time for a call of its own."""
+        settings = self._around.settings
+        with trio.move_on_after(settings.call_deadline_s - settings.suspect_deadline_s) as waiting:
+            await self._turns.acquire()
+        if waiting.cancelled_caught:
+            raise Unreachable(
+                f"The details of image {image_id} cannot be asked for: too many wait for others."
+            )
+
+    async def _ask(self, image_id: str, ends_at: float) -> ImageDetails:
+        deadline_s = min(self._outage.deadline_s, ends_at - self._around.clock())
+        call = partial(self._client.image_details, image_id, deadline_s=deadline_s)
+        try:
+            return await self._around.threads.ask(call, self._threads)
+        except ServiceError as error:
+            self._note_failure(image_id, error)
+            raise
 
     def _note_failure(self, image_id: str, error: ServiceError) -> None:
         # That an image goes while somebody looks is no trouble.

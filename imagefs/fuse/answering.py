@@ -20,7 +20,7 @@ from imagefs.fuse.requests import Requests
 
 logger = logging.getLogger(__name__)
 
-DEADLINE_S: Final = 75.0
+DEADLINE_S: Final = 60.0
 """No operation but a read takes longer: the service's calls have shorter deadlines of their own. Reads end when
 their content makes no progress."""
 

@@ -1,6 +1,7 @@
 """Details: kept for good while an image is active, shared by all who ask, in step with the listing."""
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -404,6 +405,31 @@ def test_one_image_that_always_fails_does_not_hide_the_others() -> None:
         assert (await account.details("2")).image_id == "2"
 
     play_with(stage, scene)
+
+
+def test_the_wait_for_a_turn_counts() -> None:
+    """Where many wait for a slow service, each knows within the deadline of one call, however many are before it."""
+    stage = Stage(FakeService([image(str(number)) for number in range(48)]))
+    stage.latency_s = 15.0
+    took: list[tuple[float, bool]] = []
+
+    async def scene(account: Account) -> None:
+        async def ask(image_id: str) -> None:
+            began_at = trio.current_time()
+            try:
+                await account.details(image_id)
+            except Unreachable:
+                took.append((trio.current_time() - began_at, False))
+            else:
+                took.append((trio.current_time() - began_at, True))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(48):
+                nursery.start_soon(ask, str(number))
+
+    play_with(stage, scene)
+    assert Counter(took) == {(15.0, True): 16, (20.0, False): 16, (30.0, True): 16}
+    assert set(stage.service.deadlines_s) == {30.0, 15.0}
 
 
 def test_local_times_are_kept() -> None:
