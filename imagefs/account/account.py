@@ -195,6 +195,10 @@ class Account:
         """Where an image that was fetched through this account comes from, without credentials and query."""
         return self._changes.location_of(image_id)
 
+    def is_going(self, image_id: str) -> bool:
+        """Whether an image that is not shown is there still, until its replica is active: who reads it goes on."""
+        return self._view.is_going(image_id)
+
     def work(self) -> list[Work]:
         """What is under way: changes that have not come to their end, and images that are pending."""
         return work_of(self._journal, self.snapshot or NOTHING_LISTED)

@@ -79,6 +79,12 @@ class View:
         """Whether the image is not shown because this mount has deleted it, or is going to."""
         return image_id in self._hidden()
 
+    def is_going(self, image_id: str) -> bool:
+        """Whether the image is not shown because it shall go, and is in the account still."""
+        listed = self._listing.snapshot
+        is_listed = listed is not None and image_id in listed.by_id
+        return is_listed and self.hides(image_id) and image_id not in self._departed.image_ids
+
     def update(self) -> None:
         """Show what the listing and the journal say now."""
         listed = self._listing.snapshot

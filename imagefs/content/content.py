@@ -143,6 +143,11 @@ class Content:
         """Whether the kernel may keep what it was given over the next open: proved, and never any other."""
         return self.proved and not self._generations.any_stale
 
+    def moved(self, image_id: str, replica_id: str) -> None:
+        """Once the image is gone, what it had can be fetched from its replica."""
+        if self._fetcher.has(image_id):
+            self._fetcher.add_source(replica_id)
+
     def vanished(self, image_id: str) -> None:
         """The image is gone from the account; its bytes are still those of the others, and of the cache."""
         self._fetcher.remove_source(image_id)

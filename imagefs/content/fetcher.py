@@ -61,13 +61,17 @@ class Fetcher:
 
     def add_source(self, image_id: str) -> None:
         """The content may be fetched from this image."""
-        if image_id not in self._sources:
+        if not self.has(image_id):
             self._sources.append(image_id)
 
     def remove_source(self, image_id: str) -> None:
         """The image is gone, or has other content by now."""
-        if image_id in self._sources:
+        if self.has(image_id):
             self._sources.remove(image_id)
+
+    def has(self, image_id: str) -> bool:
+        """Whether the content may be fetched from this image."""
+        return image_id in self._sources
 
     @property
     def has_source(self) -> bool:

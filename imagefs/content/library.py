@@ -65,6 +65,11 @@ class Library:
         """How much of the content is in the cache."""
         return self._cache.cached_bytes(key)
 
+    def moved(self, image_id: str, replica_id: str) -> None:
+        """The image goes as soon as its replica is active."""
+        for content in self._contents.values():
+            content.moved(image_id, replica_id)
+
     def vanished(self, image_ids: Iterable[str]) -> None:
         """These images are gone from the account."""
         for image_id in image_ids:

@@ -229,7 +229,8 @@ class Tree:
     # What happens behind the mount's back
 
     def _listing_changed(self, old: Snapshot, new: Snapshot) -> None:
-        self.files.vanished(old.by_id.keys() - new.by_id.keys())
+        missing = old.by_id.keys() - new.by_id.keys()
+        self.files.vanished({image_id for image_id in missing if not self._account.is_going(image_id)})
 
     def _details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
         """The image may have other content now: nobody may fetch the old content from it any more."""

@@ -39,6 +39,7 @@ def test_a_moved_image_is_deleted_when_its_replica_is_right(pending_changes: boo
             await account.images()
             new = await account.move("1", "montreal", "b")
             assert names(account) == [("montreal", "b")]
+            assert account.is_going("1")
             await trio.sleep(50)
             assert len(service.rows) == 2
             await account.refresh()
@@ -47,6 +48,7 @@ def test_a_moved_image_is_deleted_when_its_replica_is_right(pending_changes: boo
             await trio.sleep(10)
             assert service.names() == [("montreal", "b")]
             assert names(account) == [("montreal", "b")]
+            assert not account.is_going("1")
             assert stage.index.intents == {}
 
     play(scene)

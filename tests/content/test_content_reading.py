@@ -27,7 +27,7 @@ from content_fakes import (
 
 from imagefs.content.link import SPARE_LATENCIES
 from imagefs.content.readahead import RESTLESS_JUMPS
-from imagefs.errors import ImageChanged
+from imagefs.errors import ImageChanged, RefusedUnknownImage
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.directory import CacheDirectory
 
@@ -229,6 +229,25 @@ def test_what_is_complete_outlives_the_image(cache: CacheDirectory) -> None:
             await read(reader, 15 * MIB, 10)
         with pytest.raises(ImageChanged):
             await read(reader, len(site.data) - 10, 10)
+
+    play(scene, site, cache)
+
+
+def test_who_reads_an_image_that_is_moved_goes_on_with_its_replica(cache: CacheDirectory) -> None:
+    """As soon as the service does not know the image any more; a replica that goes as well is none."""
+    data = made_up(20 * MIB)
+    gone = RefusedUnknownImage("invalid image")
+    site = FakeSite(data, (Answer(), Answer(error=gone), Answer(), Answer(error=gone)))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await read(reader, 0, 100_000)
+        stage.library.moved("another", "its replica")
+        stage.library.moved(IMAGE, "replica")
+        assert difference(await read(reader, 15 * MIB, 10), data[15 * MIB : 15 * MIB + 10]) is None
+        assert [image_id for image_id, _, _ in site.requests] == [IMAGE, IMAGE, "replica"]
+        with pytest.raises(ImageChanged):
+            await read(reader, 8 * MIB, 10)
 
     play(scene, site, cache)
 

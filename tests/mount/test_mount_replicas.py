@@ -12,6 +12,7 @@ from test_mount_interrupts import is_stopped, started
 
 from imagefs.emulator import Fault
 
+MIB = 1 << 20
 CONTENT = bytes(range(256)) * 1000
 
 
@@ -345,6 +346,19 @@ def test_ctrl_c_ends_sync(service, mount):
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(5) == -signal.SIGINT
     assert text("ls", mounted / "montreal") == "a"
+
+
+def test_who_reads_an_image_that_is_moved_goes_on(service, mount):
+    """From the source as long as it is there, then from the replica, which has the same bytes."""
+    image_id = service.add_synthetic("a", "toronto", 8 * MIB)
+    content = service.content(image_id).read_bytes()
+    mounted = mount()
+    with (mounted / "toronto/a").open("rb", buffering=0) as reader:
+        assert reader.read(4096) == content[:4096]
+        run("mv", mounted / "toronto/a", mounted / "montreal/a")
+        assert os.pread(reader.fileno(), 4096, 4 * MIB) == content[4 * MIB : 4 * MIB + 4096]
+        eventually(lambda: [image.region for image in service.images()] == ["montreal"], within_s=60)
+        assert reader.read() == content[4096:]
 
 
 def test_open_readers_keep_what_is_cached(service, mount):

@@ -52,6 +52,7 @@ class FakeAccount:
         self.hanging: dict[str, trio.Event] = {}
         self.errors: dict[str, str] = {}
         self.mtimes: dict[str, int] = {}
+        self.going: set[str] = set()
         self.calls: list[tuple[Any, ...]] = []
         self.refusal: Exception | None = None
         self.answering = trio.Event()
@@ -112,8 +113,12 @@ class FakeAccount:
         self.list_anew(*self._rows, replica)
         return replica.image_id
 
+    def is_going(self, image_id: str) -> bool:
+        return image_id in self.going
+
     async def move(self, image_id: str, region: str, name: str) -> str:
         await self._change("move", image_id, region, name)
+        self.going.add(image_id)
         replica = ListedImage(f"{image_id}{len(self.calls)}", name, region, "saving")
         self.list_anew(*(row for row in self._rows if row.image_id != image_id), replica)
         return replica.image_id
@@ -184,6 +189,7 @@ class FakeLibrary:
     opened: list[FakeReader] = field(default_factory=list)
     closed: list[FakeReader] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    replicas: dict[str, str] = field(default_factory=dict)
     generation: int = 0
     keepable: bool = True
 
@@ -196,6 +202,9 @@ class FakeLibrary:
 
     def cached_bytes(self, key: ContentKey) -> int:
         return 77
+
+    def moved(self, image_id: str, replica_id: str) -> None:
+        self.replicas[image_id] = replica_id
 
     def vanished(self, image_ids: Iterable[str]) -> None:
         self.gone.extend(sorted(image_ids))
