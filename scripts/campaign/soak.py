@@ -14,8 +14,8 @@ from campaign.daemon import Daemon, Vitals
 SETTLED_S: Final = 300.0
 """Memory is compared with what it was after so long."""
 
-SPAN_S: Final = 60.0
-"""Figures are medians over so long."""
+SPAN_S: Final = 300.0
+"""Figures are medians over so long: what is held depends on the kind of round, and a minute has three or four."""
 
 MOST_GROWTH: Final = 1.05
 SLACK: Final = 8
@@ -72,10 +72,12 @@ class Soak:
         return min(settled_s, self._length_s / 2)
 
     def _ends(self, settled_s: float) -> tuple[Vitals, Vitals]:
-        """The medians of the minute after *settled_s*, or of the first samples of a shorter run, and of the last."""
+        """The medians of the time after *settled_s*, or after the first half of a shorter run, and of the end."""
         begin_s = self._begin_s(settled_s)
-        early = [vitals for at_s, vitals in self.samples if begin_s <= at_s <= begin_s + SPAN_S]
-        late = [vitals for at_s, vitals in self.samples if at_s >= self._length_s - SPAN_S]
+        span_s = min(SPAN_S, (self._length_s - begin_s) / 2)
+        settled = [(at_s, vitals) for at_s, vitals in self.samples if at_s >= begin_s]
+        early = [vitals for at_s, vitals in settled if at_s <= settled[0][0] + span_s]
+        late = [vitals for at_s, vitals in settled if at_s >= self._length_s - span_s]
         return _median(early), _median(late)
 
 
