@@ -299,6 +299,46 @@ def test_ctrl_c_leaves_the_work_going(mount: MakeMount, service: Emulator) -> No
     assert os.listxattr(mounted.path) == ["user.imagefs.pid"]
 
 
+def test_every_command_on_a_terminal(mount: MakeMount, service: Emulator) -> None:
+    """They end well there, too; what is for people comes before the bars, and these end with what became of it."""
+    service.switches.saving_s = 0.2
+    service.add_image("a.iso", "toronto", b"abc")
+    url = f"{service.root_url}plain/toronto/a.iso"
+    mounted = mount()
+    account = Commands(mounted, service).account
+    image, copy = mounted / "toronto/a.iso", mounted / "montreal/a.iso"
+
+    def screen(*arguments: str | Path) -> str:
+        with Terminal(*mounted.person.imagefs, *arguments) as terminal:
+            assert terminal.ended() == 0, terminal.screen
+        return terminal.screen
+
+    assert "active" in screen("ls", *account)
+    assert service.api_id in screen("whoami", *account[:4])
+    assert "reachable" in screen("status", mounted.path)
+    said = screen("fetch", url, "--region", "roubaix", "--wait", *account)
+    assert said.startswith("Fetching ")
+    assert "roubaix/a.iso active" in said
+    said = screen("replicate", image, "montreal", "--wait")
+    assert said.startswith("Replicating ")
+    assert f"{copy} active" in said
+    assert f"{copy} active" in screen("wait", copy)
+    assert "a.iso cached and checked" in screen("warm", image)
+    assert screen("pin", image) == ""
+    assert "100 %" in screen("cache", "ls", *account)
+    assert "3 B checked, 0 B damaged." in screen("cache", "verify", *account)
+    assert screen("unpin", image) == screen("cache", "evict", image) == ""
+    assert "kept 0 B" in screen("cache", "clear", *account)
+    assert screen("cache", "where", *account) == f"{mounted.cache_dir}\r\n"
+    assert "umask" in screen("config", "show", *account)
+    assert "#compdef" in screen("completion", "zsh")
+    assert "bdi" in screen("system-file", "readahead.rules")
+    mounted.umount()
+    with Terminal(*mounted.command) as terminal:
+        assert (terminal.ended(), terminal.screen) == (0, "")
+    assert screen("umount", mounted.path) == ""
+
+
 @pytest.mark.parametrize("kind", ["answer_lost", "refused"])
 def test_without_a_mount_the_service_is_asked_once(prepare: MakeMount, service: Emulator, kind: str) -> None:
     """Where the answer does not come, the line says what to look at, and nothing is asked again."""
