@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from imagefs.errors import RangeRefused, without_frames
+from imagefs.errors import OutOfResources, RangeRefused, without_frames
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 
 CHUNK_BYTES: Final = 1 << 20
@@ -164,6 +164,8 @@ class Transfer:
         except Exception as raised:  # the content decides what each error means for its readers
             if self._stopped:
                 without_frames(raised)
+            elif isinstance(raised, MemoryError):
+                error = OutOfResources(f"This machine has no memory left to receive image {self.image_id}.")
             else:
                 error = raised
         self._post(self._events.ended, self, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -132,6 +133,12 @@ class Daemon:
             done = subprocess.run(["umount", "--lazy", self.root], check=False, capture_output=True)
             if done.returncode != 0:
                 time.sleep(0.1)
+
+    @property
+    def address_space_bytes(self) -> int:
+        """What RLIMIT_AS counts of the process."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[0]
+        return int(pages) * resource.getpagesize()
 
     def vitals(self) -> Vitals:
         """What the process holds. Raises OSError where it is gone."""

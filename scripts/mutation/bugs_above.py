@@ -276,6 +276,20 @@ BUGS: Final = (
         "test_cli_background.py::test_the_log_is_private_and_of_one_line_a_message",
     ),
     Bug(
+        "no memory is kept for small needs",
+        "fuse/interpose",
+        "return bool(self._keep_reserve())",
+        "return True",
+        "test_fuse_reserve.py",
+    ),
+    Bug(
+        "a lack of memory is taken for a bug",
+        "fuse/errnos",
+        "    MemoryError: Verdict(errno.ENOMEM, logging.WARNING),\n",
+        "",
+        "test_fuse_operations.py::test_a_lack_of_memory_or_threads_is_no_bug",
+    ),
+    Bug(
         "libraries log what they got",
         "cli/logs",
         'logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)',

@@ -276,6 +276,13 @@ _API: Final = (
 
 _STORE: Final = (
     Bug(
+        "a lack of memory is taken for a damaged database",
+        "store/database",
+        "    if isinstance(error, MemoryError):\n        return sqlite3.SQLITE_NOMEM\n",
+        "",
+        "test_store_memory.py",
+    ),
+    Bug(
         "content is not synced",
         "store/content_file",
         "            self._file.sync()\n",

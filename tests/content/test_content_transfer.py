@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefs.content.transfer import Transfer
-from imagefs.errors import CacheFull, TransferBroken
+from imagefs.errors import CacheFull, OutOfResources, TransferBroken
 from imagefs.store.blocks import BLOCK_BYTES, block_sum
 
 DATA = made_up(10 * BLOCK_BYTES + 77)
@@ -187,9 +187,7 @@ def test_what_was_gathered_before_a_stop_is_handed_on() -> None:
     assert desk.error is None
 
 
-@pytest.mark.parametrize(
-    "error", [CacheFull("full"), TransferBroken("cut"), KeyError("a bug"), MemoryError()]
-)
+@pytest.mark.parametrize("error", [CacheFull("full"), TransferBroken("cut"), KeyError("a bug")])
 def test_what_the_sink_raises_is_reported(error: Exception) -> None:
     """The worker thread never dies of it, and the body is closed."""
 
@@ -201,6 +199,18 @@ def test_what_the_sink_raises_is_reported(error: Exception) -> None:
     transfer(site, desk).run()
     assert desk.error is error
     assert site.bodies[0].closed
+
+
+def test_a_lack_of_memory_is_said_in_words() -> None:
+    """It passes, so that the transfer is worth another try."""
+
+    def refuse(first: int) -> None:
+        raise MemoryError
+
+    desk = Desk(refuse)
+    transfer(FakeSite(DATA), desk).run()
+    assert isinstance(desk.error, OutOfResources)
+    assert "no memory" in str(desk.error)
 
 
 def test_what_opening_raises_is_reported() -> None:

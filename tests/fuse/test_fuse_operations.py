@@ -218,6 +218,20 @@ def test_a_bug_is_answered_with_eio_and_logged_with_its_traceback(
     caplog.clear()
 
 
+@pytest.mark.parametrize(
+    ("lack", "number"),
+    [(MemoryError(), errno.ENOMEM), (RuntimeError("can't start new thread"), errno.EAGAIN)],
+)
+def test_a_lack_of_memory_or_threads_is_no_bug(
+    lack: Exception, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line of the log says what there was too little of, also where Python's error says nothing."""
+    assert error_of(FakeTree(lack), "getattr", 1, CONTEXT) == number
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.exc_info is None
+    assert (str(lack) or "MemoryError") in record.getMessage()
+
+
 def test_forgetting_never_raises() -> None:
     """The kernel's references are taken back one by one."""
     tree = FakeTree()

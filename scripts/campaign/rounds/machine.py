@@ -40,10 +40,13 @@ itself by a pair of sockets, which no network can reset, and strace would."""
 
 KILL_KINDS: Final = ("machine: SIGKILL during reads",)
 STOP_KINDS: Final = ("machine: SIGSTOP",)
-LIMIT_KINDS: Final = ("machine: few descriptors",)
+LIMIT_KINDS: Final = ("machine: few descriptors", "machine: little memory")
 CALL_KINDS: Final = tuple(injection.kind for injection in (*CACHE_CALLS, *OTHER_CALLS))
 
 SPARE_DESCRIPTORS: Final = 3
+SPARE_BYTES: Final = 12 * 1024 * KIB
+"""Of address space: too little for the stacks of two threads."""
+IMAGES_A_LIMIT: Final = 12
 CALLS_A_ROUND: Final = 4
 IMAGES_A_CALL: Final = 4
 
@@ -54,8 +57,8 @@ def images(subjects: Subjects, rng: random.Random) -> list[Subject]:
 
 
 def many_images(subjects: Subjects, rng: random.Random) -> list[Subject]:
-    """So many small ones that they take more descriptors than there are."""
-    return subjects.make_some(rng, 16, 2)
+    """For each limit so many small ones that they take more descriptors than there are."""
+    return subjects.make_some(rng, len(LIMIT_KINDS) * IMAGES_A_LIMIT, 2)
 
 
 def run_killed(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
@@ -99,16 +102,25 @@ def run_stopped(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> 
 
 
 def run_limited(scene: Scene, rng: random.Random, images: Sequence[Subject]) -> None:
-    """Hardly a descriptor is left: some calls fail with an error, and all is well when there are more again."""
-    before = resource.prlimit(scene.daemon.pid, resource.RLIMIT_NOFILE)
+    """Hardly a descriptor is left, then hardly any memory: calls fail, and all is well when there is more again."""
     fewer = scene.daemon.vitals().descriptors + rng.randint(0, SPARE_DESCRIPTORS)
-    resource.prlimit(scene.daemon.pid, resource.RLIMIT_NOFILE, (fewer, before[1]))
+    _read_limited(scene, rng, images[:IMAGES_A_LIMIT], LIMIT_KINDS[0], resource.RLIMIT_NOFILE, fewer)
+    less = scene.daemon.address_space_bytes + rng.randint(0, SPARE_BYTES)
+    _read_limited(scene, rng, images[IMAGES_A_LIMIT:], LIMIT_KINDS[1], resource.RLIMIT_AS, less)
+
+
+def _read_limited(
+    scene: Scene, rng: random.Random, images: Sequence[Subject], kind: str, limit: int, most: int
+) -> None:
+    """Read *images* while the mount's process may have no more than *most* of what *limit* counts (getrlimit(2))."""
+    before = resource.prlimit(scene.daemon.pid, limit)
+    resource.prlimit(scene.daemon.pid, limit, (most, before[1]))
     try:
         witnesses = scene.read_together(readings(rng, images))
     finally:
-        resource.prlimit(scene.daemon.pid, resource.RLIMIT_NOFILE, before)
-    failed = sum(witness.error is not None for witness in witnesses)
-    scene.tally.strike(LIMIT_KINDS[0], max(1, failed))
+        if scene.daemon.is_alive:
+            resource.prlimit(scene.daemon.pid, limit, before)
+    scene.tally.strike(kind, max(1, sum(witness.error is not None for witness in witnesses)))
     scene.ensure_alive()
     scene.must_read(images, "the mount lives on")
 
