@@ -34,6 +34,7 @@ MAX_NAME_BYTES: Final = 255
 CONTROL_NAME: Final = ".fetch"
 """The control file's name, in every region."""
 
+_COPY_OF_CONTROL: Final = re.compile(re.escape(CONTROL_NAME) + r"\.[A-Za-z0-9]{6}", re.ASCII)
 _TAKEN: Final = frozenset({"", ".", "..", CONTROL_NAME})
 _WHOLE_NAMES: Final = {
     "": "%",
@@ -55,6 +56,14 @@ _UNSAFE: Final = re.compile(
 _ESCAPES: Final = re.compile(r"(?:%[0-9a-f]{2})+", _FLAGS)
 _FINAL_EXTENSION: Final = re.compile(rf"(?:{_EXTENSION})?\Z", _FLAGS)
 _WITH_ID: Final = re.compile(rf"(.*)~({_ID_MARK})((?:{_EXTENSION})?)\Z", _FLAGS | re.DOTALL)
+
+
+def is_copy_of_control(filename: str) -> bool:
+    """Whether *filename* is what rsync calls a copy of the control file before it renames it.
+
+    Where that cannot be created, rsync goes on with the next file; where it cannot be written, it ends.
+    """
+    return _COPY_OF_CONTROL.fullmatch(filename) is not None
 
 
 def encode(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imagefs.account import Account
-from imagefs.core.names import decode, from_os
+from imagefs.core.names import decode, from_os, is_copy_of_control
 from imagefs.errors import Exists, NotFound, NotPermitted, ReadOnly, TreeError
 from imagefs.vfs.attributes import AttributeRules, Attributes
 from imagefs.vfs.drafts import Drafts
@@ -43,8 +43,10 @@ class Changes:
         self._wall_ns = wall_ns
 
     async def create(self, parent: int, name: bytes) -> tuple[OpenedFile, Attributes]:
-        """A new, empty file in a region. Raises Exists, NotPermitted in the root."""
+        """A new, empty file in a region. Raises Exists, NotPermitted in the root and for a copy of the control file."""
         region = self._region(parent)
+        if is_copy_of_control(from_os(name)):
+            raise NotPermitted("The control file of a region cannot be replaced.")
         if self._resolution.find(region, name, await self._account.images()) is not None:
             raise Exists(f"There is a {name!r} in {region.name} already.")
         draft = self._drafts.create(region.name, from_os(name), self._wall_ns())

@@ -29,13 +29,14 @@ RECENT: Final = 50
 """How many requests are shown, the latest last."""
 
 USAGE: Final = """\
-# Write source URLs to this file, one a line, and {region} downloads them:
+# Write source URLs to this file, one a line, and its region downloads them:
 #     URL [name=NAME] [format=iso|qcow2] [virtio=yes|no]
 # The name is the URL's last part unless given, the format goes by its ending (.iso; .qcow2, .img as qcow2).
 # Example:
 #     echo https://example.org/debian-12.iso > .fetch
 #
 """
+"""The same in all regions: programs that keep two of them in step see that there is nothing to copy."""
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ class ControlFiles:
 
     def text(self, region: str) -> bytes:
         """What reading shows: comments only, so that writing it back does nothing."""
-        lines = [USAGE.format(region=_printable(region))]
+        lines = [USAGE]
         requests = self._recent.get(region, ())
         if requests:
             lines.append("# time                 id        state    name  (source)  error\n")

@@ -172,7 +172,13 @@ class Tree:
         return values[name]
 
     async def set_xattr(self, inode: int, name: bytes) -> None:
-        """Raises NotSupported: what is not the service's to change is asked for by getting, see the steward."""
+        """Accepted of the attributes that a program copies along with an image, as its mode is, and without effect.
+
+        Raises NotSupported for all others: what can be done with an image is asked for by getting, see the steward.
+        """
+        copied = name.startswith(xattrs.PREFIX) and not name.startswith(xattrs.DEEDS)
+        if copied and isinstance(self._resolution.node(inode), Image | Draft):
+            return
         raise NotSupported(f"The extended attribute {name!r} of inode {inode} cannot be set.")
 
     async def remove_xattr(self, inode: int, name: bytes) -> None:

@@ -10,6 +10,9 @@ from imagefs.errors import NoAttribute
 
 PREFIX: Final = b"user.imagefs."
 
+DEEDS: Final = PREFIX + b"do."
+"""How the names begin of those by which something is done; see :mod:`imagefs.vfs.steward`."""
+
 MAX_NAME_BYTES: Final = 255
 """The longest name of an attribute (XATTR_NAME_MAX, xattr(7))."""
 

@@ -129,13 +129,6 @@ BUGS: Final = (
         "test_vfs_tree.py::test_attributes_of_images",
     ),
     Bug(
-        "a region's name brings a line into .fetch",
-        "vfs/control",
-        "USAGE.format(region=_printable(region))",
-        "USAGE.format(region=region)",
-        "test_vfs_control.py::test_no_text_of_the_service_becomes_a_line",
-    ),
-    Bug(
         "lines after a mistake are carried out",
         "vfs/control",
         "        except ImagefsError:\n            handle.partial.clear()\n            raise",

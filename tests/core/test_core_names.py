@@ -287,3 +287,9 @@ def test_a_table_made_from_an_earlier_one_is_as_if_made_anew(
                 assert table.resolve(filename) == anew.resolve(filename)
             if image_id in images:
                 assert table.file_name_of(image_id) == anew.file_name_of(image_id)
+
+
+def test_rsync_s_copy_of_the_control_file_is_known() -> None:
+    """By the name that it has until it is renamed."""
+    assert names.is_copy_of_control(".fetch.V0XsS5")
+    assert not any(map(names.is_copy_of_control, (".fetch", ".fetch.swp", ".fetch.V0XsS5.iso", "a.V0XsS5")))

@@ -108,6 +108,7 @@ COPIERS: Final = {
     "dd-fsync": Copier(("dd", "if={source}", "of={target}", "bs=64K", "conv=fsync")),
     "rsync": Copier(("rsync", "{source}", "{target}")),
     "rsync-a": Copier(("rsync", "-a", "{source}", "{target}")),
+    "rsync-aX": Copier(("rsync", "-aX", "{source}", "{target}")),
     "rsync-inplace": Copier(("rsync", "--inplace", "{source}", "{target}")),
     "busybox-cp": Copier(("busybox", "cp", "{source}", "{target}")),
     "tar": _shell(

@@ -259,3 +259,19 @@ def test_the_control_file_is_not_replaced(service, mount):
     mounted = mount()
     assert "Operation not permitted" in refusal("mv", mounted / "toronto/a", mounted / "toronto/.fetch")
     assert text("ls", mounted / "toronto") == "a"
+
+
+def test_rsync_of_a_region_is_not_held_up_by_the_control_file(service, mount):
+    """It is the same in both regions; once one of them shows requests, it is refused, and all else is copied."""
+    service.switches.saving_s = 0.1
+    service.add_image("a", "toronto", b"abc")
+    mounted = mount()
+    mounted.may_log("fetch")
+    run("rsync", "-a", f"{mounted / 'toronto'}/", mounted / "montreal")
+    assert service.ledger.count("replicate") == 1
+    refusal("sh", "-c", 'echo gopher://host/f.iso > "$0"', mounted / "toronto/.fetch")
+    done = attempt("rsync", "-a", f"{mounted / 'toronto'}/", mounted / "roubaix")
+    assert done.returncode == 23
+    assert b".fetch" in done.stderr
+    assert service.ledger.count("replicate") == 2
+    assert sorted(image.region for image in service.images()) == ["montreal", "roubaix", "toronto"]

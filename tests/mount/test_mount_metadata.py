@@ -185,9 +185,17 @@ def test_extended_attributes_tell_what_the_service_knows(service, mount):
 
 
 def test_extended_attributes_cannot_be_changed(service, mount):
-    """There is no way to set or remove one, and one that is not there is said to be missing."""
-    service.add_image("a", "toronto", b"abc")
-    file = mount() / "toronto/a"
+    """None can be set or removed, and one that is not there is said to be missing.
+
+    One of an image that is copied along with it is accepted, as its mode is, and stays what it was.
+    """
+    image_id = service.add_image("a", "toronto", b"abc")
+    mounted = mount()
+    file = mounted / "toronto/a"
+    run("setfattr", "-n", "user.imagefs.id", "-v", "1", file)
+    assert mounted.xattr(file, "id") == image_id
+    assert "not supported" in refusal("setfattr", "-n", "user.imagefs.do.pin", "-v", "1", file)
+    assert "not supported" in refusal("setfattr", "-n", "user.imagefs.id", "-v", "1", mounted / "toronto")
     assert "not supported" in refusal("setfattr", "-n", "user.mine", "-v", "1", file)
     assert "not supported" in refusal("setfattr", "-x", "user.imagefs.id", file)
     assert "No such attribute" in refusal("getfattr", "-n", "user.imagefs.error", file)

@@ -134,7 +134,6 @@ def test_it_shows_its_use_and_the_requests_without_secrets() -> None:
         assert third.endswith("full\\u000a\\u001b[31m")
         assert "token" not in shown
         assert "u:p" not in shown
-        assert "toronto" in shown
 
     play(scene)
 
@@ -168,7 +167,7 @@ def test_no_text_of_the_service_becomes_a_line() -> None:
         await grove.controls.write(handle, URL.encode() + b"\n")
         grove.account.list_anew(image("f1", "a.iso", region, status="b\nhttps://example.org/worse.iso\x1b"))
         shown = grove.controls.text(region).decode()
-        assert "evil" in shown
+        assert "evil" not in shown
         assert "worse" in shown
         assert all(line.startswith("#") for line in shown.splitlines())
         assert "\x1b" not in shown
