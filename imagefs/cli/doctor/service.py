@@ -120,7 +120,7 @@ def _content(client: ServiceClient, what: str, count: int, image: ListedImage) -
     if with_range and not body.ranged:
         return warning(
             what,
-            f"{count_of(count)}, readable, but from their beginning only: Range is not honoured; {length}",
+            f"{count_of(count)}, readable, but from the beginning only: Range is not honoured; {length}",
             "Nothing to do here: a first look at the end of an image waits for all of it",
         )
     return ok(what, f"{count_of(count)}, readable; Range is honoured; {length}")
