@@ -73,9 +73,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str], service: Emulator) -> No
     service.switches.range = False
     lines = run(capsys, "doctor").out.splitlines()
     place = next(number for number, line in enumerate(lines) if "region toronto" in line)
-    assert lines[place].startswith(
-        "warning  region toronto: 1 image, readable, but from the beginning only"
-    )
+    assert lines[place].startswith("warning  region toronto: 1 image, readable, but from the beginning only")
     assert lines[place + 1].startswith("         -> ")
     assert re.fullmatch(r"\d+ ok, (1 warning|\d+ warnings), (1 failure|\d+ failures)", lines[-1])
     assert not any("\x1b" in line for line in lines)
