@@ -134,6 +134,11 @@ class Content:
         return not self._fetcher.is_idle
 
     @property
+    def in_memory(self) -> bool:
+        """Whether some of its bytes are in memory, as the cache takes none."""
+        return self._blocks.in_memory
+
+    @property
     def proved(self) -> bool:
         """Whether all of the content was found right."""
         return self._proof.found

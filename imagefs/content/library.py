@@ -93,10 +93,14 @@ class Library:
             await self._shut_idle(settings.idle_contents)
 
     async def _shut_idle(self, keep: int) -> None:
-        """Close what nobody reads, but for the latest *keep*. What has transfers that end slowly is left for later."""
+        """Close what nobody reads, but for the latest *keep*, and one of those whose bytes are in memory.
+
+        What has transfers that end slowly is left for later.
+        """
         idle = [key for key, content in self._contents.items() if not content.open_readers]
+        in_memory = [key for key in idle if self._contents[key].in_memory]
         async with trio.open_nursery() as nursery:
-            for key in idle[: max(0, len(idle) - keep)]:
+            for key in {*idle[: max(0, len(idle) - keep)], *in_memory[:-1]}:
                 if self._contents[key].at_rest:
                     nursery.start_soon(_guarded, self._shut_one, key)
 

@@ -21,6 +21,16 @@ DATA = made_up(3 * BLOCK_BYTES + 5)
 BRISK = replace(PATIENT, flush_every_s=0.002, idle_contents=1)
 
 
+class NoCache:
+    """Gives no file."""
+
+    def content(self, key: ContentKey, /) -> Any:
+        raise CacheUnusable("read-only file system")
+
+    def cached_bytes(self, key: ContentKey) -> int:
+        return 0
+
+
 def test_equal_keys_share_one_content(cache: CacheDirectory) -> None:
     """However many open it at once, and through whichever image."""
 
@@ -160,13 +170,6 @@ def test_what_the_last_reader_leaves_is_soon_durable(cache: CacheDirectory) -> N
 def test_a_cache_that_gives_no_file_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
     """The image is read all the same."""
 
-    class NoCache:
-        def content(self, key: ContentKey, /) -> Any:
-            raise CacheUnusable("read-only file system")
-
-        def cached_bytes(self, key: ContentKey) -> int:
-            return 0
-
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
         assert difference(await stage.read_all(reader), DATA) is None
@@ -175,6 +178,23 @@ def test_a_cache_that_gives_no_file_is_done_without(caplog: pytest.LogCaptureFix
     play(scene, FakeSite(DATA), NoCache())
     assert "read-only file system" in caplog.text
     caplog.clear()
+
+
+def test_what_the_cache_does_not_take_is_not_kept_for_nobody() -> None:
+    """Each such content has up to 32 MiB in memory: of those that nobody reads, the latest stays."""
+
+    async def scene(stage: Stage) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.library.serve)
+            for number in range(5):
+                image_id = str(number)
+                reader = await stage.library.open(ContentKey(len(DATA), None, image_id), image_id)
+                assert difference(await read(reader, 0, len(DATA)), DATA) is None
+                stage.library.close(reader)
+            await until(lambda: [content.image_id for content in stage.library.contents()] == ["4"])
+            nursery.cancel_scope.cancel()
+
+    play(scene, FakeSite(DATA), NoCache(), replace(BRISK, idle_contents=16))
 
 
 def test_one_content_that_cannot_be_closed_holds_up_no_other(cache: CacheDirectory) -> None:
