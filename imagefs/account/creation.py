@@ -57,8 +57,7 @@ class Creator:
         before anything was sent.
         """
         async with AsyncExitStack() as held:
-            await self._claim_names(wanted, held)
-            await self._service.listing()
+            wanted = await self._listed(wanted, held)
             # All listings so far: an image that this one leaves out, being cut or old, is not new for that.
             seen = self._service.seen
             in_region = (image_id for image_id, region in seen.items() if region == wanted.region)
@@ -94,6 +93,21 @@ class Creator:
                 await self._journal.settle(entry)
             else:
                 await self._accepted(entry, image_id)
+
+    async def _listed(self, wanted: Creation, held: AsyncExitStack) -> Creation:
+        """*wanted* with all names that the new image may have at first, claimed until *held* is left; just listed.
+
+        The service names a replica as its source is named, which somebody else may have renamed since.
+        """
+        while True:
+            claimed = await held.enter_async_context(AsyncExitStack())
+            await self._claim_names(wanted, claimed)
+            await self._service.listing()
+            source = None if wanted.source_id is None else self._service.listed(wanted.source_id)
+            if source is None or source.name in wanted.first_names:
+                return wanted
+            await claimed.aclose()
+            wanted = replace(wanted, first_names=(*wanted.first_names, source.name))
 
     async def _claim_names(self, wanted: Creation, held: AsyncExitStack) -> None:
         """Let no other request lead to an image that may be taken for this one's, until *held* is left."""

@@ -357,6 +357,44 @@ def test_a_replica_whose_answer_is_lost_is_found(saving_s: float) -> None:
     play(scene)
 
 
+def test_a_replica_whose_answer_is_lost_is_found_by_the_name_that_its_source_has_by_now() -> None:
+    """Somebody else renamed the source, and this mount has not seen that yet."""
+    stage, service = stage_of(image("1", "a"), fates=(LOST,))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            service.change("1", name="theirs")
+            new = await account.replicate("1", "montreal", "b")
+            assert service.created == [new]
+            await account.wait_active(new)
+            assert service.names() == [("montreal", "b"), ("toronto", "theirs")]
+
+    play(scene)
+
+
+def test_replicas_whose_answers_are_lost_are_told_apart_where_both_begin_with_one_name() -> None:
+    """Of two sources that somebody else gave one name, one is replicated after the other."""
+    stage, service = stage_of(image("1", "a"), image("2", "c"), fates=(LOST, LOST))
+    new = {}
+
+    async def scene() -> None:
+        async with stage.account() as account, trio.open_nursery() as nursery:
+            await account.images()
+            service.change("1", name="theirs")
+            service.change("2", name="theirs")
+
+            async def replicate(image_id: str, name: str) -> None:
+                new[image_id] = await account.replicate(image_id, "montreal", name)
+
+            nursery.start_soon(replicate, "1", "b")
+            nursery.start_soon(replicate, "2", "d")
+
+    play(scene)
+    assert sorted(new.values()) == sorted(service.created)
+    assert len(service.created) == 2
+
+
 def test_a_slow_service_is_looked_at_twice() -> None:
     """The replica shows in the second listing only."""
     stage, service = stage_of(image("1"), fates=(LOST,), lag_s=2)
