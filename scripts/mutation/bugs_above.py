@@ -220,6 +220,13 @@ BUGS: Final = (
         "test_vfs_editions.py",
     ),
     Bug(
+        "a move takes the image from its readers",
+        "vfs/tree",
+        "{image_id for image_id in missing if not self._account.is_going(image_id)}",
+        "missing",
+        "test_vfs_changes.py::test_what_is_moved_is_its_replica_for_who_knows_it",
+    ),
+    Bug(
         "close is interrupted with EINTR",
         "fuse/answering",
         "return pyfuse3.FUSEError(errno.ECANCELED)",

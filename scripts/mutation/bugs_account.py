@@ -156,6 +156,13 @@ BUGS: Final = (
         "test_account_changes.py::test_without_a_journal_nothing_is_sent",
     ),
     Bug(
+        "what the journal could not write is forgotten",
+        "account/journal",
+        "                self._unwritten |= batch\n                raise",
+        "                raise",
+        "test_account_changes.py::test_what_could_not_be_written_down_is_with_the_next_change",
+    ),
+    Bug(
         "unreachable means deleted",
         "account/listing",
         "        self._failure = copy(error)\n        if self._retry_scope is None:",

@@ -395,6 +395,13 @@ _STORE: Final = (
         "test_store_directory.py::test_a_link_that_is_planted_after_the_look_is_not_followed",
     ),
     Bug(
+        "what is written during the last close is lost",
+        "store/opened",
+        "may_close = not stored.settle() or not stored.has_changes",
+        "may_close = stored.settle() or True",
+        "test_store_content.py::test_what_is_written_while_the_last_close_settles_is_settled",
+    ),
+    Bug(
         "somebody else's file is taken",
         "store/files",
         "return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1",

@@ -113,6 +113,27 @@ BUGS: Final = (
         "test_content_parts.py::test_what_is_read_or_not_hashed_yet_is_not_evicted",
     ),
     Bug(
+        "a deadline goes on when something arrives",
+        "content/waiters",
+        "        self.last_error = None\n        self._timed_out_until = 0.0\n",
+        "        self.last_error = None\n",
+        "test_content_faults.py::test_a_deadline_that_passed_is_over_when_something_arrives",
+    ),
+    Bug(
+        "pages of content that was wrong are kept",
+        "content/content",
+        "return self.proved and not self._generations.any_stale",
+        "return self.proved",
+        "test_content_wrong.py::test_who_got_wrong_bytes_gets_an_error_and_no_mix",
+    ),
+    Bug(
+        "the replica of a moved image is no source",
+        "content/content",
+        "            self._fetcher.add_source(replica_id)",
+        "            pass",
+        "test_content_reading.py::test_who_reads_an_image_that_is_moved_goes_on_with_its_replica",
+    ),
+    Bug(
         "a stream that does not end at its end",
         "content/transfer",
         "body.read_into(buffer[:1])  # raises where the content goes on past its end",

@@ -756,6 +756,25 @@ def test_without_a_journal_nothing_is_sent() -> None:
     play(scene)
 
 
+def test_what_could_not_be_written_down_is_with_the_next_change() -> None:
+    """A replica was finished while the disk was full: the next mount must not look into it again."""
+    stage, service = stage_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            replica = await account.replicate("1", "montreal", "b")
+            stage.index.failure = CacheFull("The disk is full.")
+            await account.wait_active(replica)
+            assert len(stage.index.intents) == 1
+            stage.index.failure = None
+            await account.wait_active(await account.replicate("1", "roubaix", "c"))
+            assert stage.index.intents == {}
+        assert sorted(service.names()) == [("montreal", "b"), ("roubaix", "c"), ("toronto", "a")]
+
+    play(scene)
+
+
 def test_what_cannot_be_replicated_is_refused_before_any_call() -> None:
     """Within one region, pending, failed, unknown; and a move of what cannot be compared."""
     stage, service = stage_of(

@@ -246,6 +246,23 @@ def test_a_deadline_is_not_waited_for_twice(cache: CacheDirectory) -> None:
     play(scene, FakeSite(DATA, (Answer(error=Unreachable("no route")),)), cache, hasty)
 
 
+def test_a_deadline_that_passed_is_over_when_something_arrives(cache: CacheDirectory) -> None:
+    """The service is back: whoever reads on is not told of what was before."""
+    gate = threading.Event()
+    site = FakeSite(made_up(20 * MIB), (Answer(gate=gate), Answer()))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        with pytest.raises(TransferStalled):
+            await read(reader, 0, 10)
+        gate.set()
+        await until(lambda: stage.service.traffic.fetched_bytes > 0)
+        there = 15 * MIB
+        assert difference(await read(reader, there, 10), site.data[there : there + 10]) is None
+
+    play(scene, site, cache, replace(PATIENT, reader_deadline_s=0.2, timed_out_for_s=60.0))
+
+
 def test_resets_of_all_connections_at_once_are_one_failure(cache: CacheDirectory) -> None:
     """Parallel transfers that break together do not use up the tries."""
     data = made_up(40 * MIB)

@@ -59,6 +59,7 @@ def test_who_got_wrong_bytes_gets_an_error_and_no_mix(cache: CacheDirectory) -> 
             await read(reader, 0, 10)
         assert not reader.content.keepable
         assert difference(await stage.read_all(await stage.open()), DATA) is None
+        assert (reader.content.proved, reader.content.keepable) == (True, False)
 
     play(scene, site, cache)
 

@@ -83,6 +83,26 @@ def test_unflushed_blocks_are_settled_by_the_last_close(path: Path, cache: Cache
     reopened.close()
 
 
+def test_what_is_written_while_the_last_close_settles_is_settled(path: Path, cache: CacheDirectory) -> None:
+    """Somebody opens the content again just then, writes, and is the first to close it."""
+    key = key_of(1, 3 * BLOCK_BYTES)
+    content = cache.content(key)
+    write(content, 0, 1)
+    settle = content.settle
+
+    def settle_slowly() -> bool:
+        settled = settle()
+        if present_blocks(content) == {0}:
+            other = cache.content(key)
+            write(other, 1, 3)
+            other.close()
+        return settled
+
+    content.settle = settle_slowly  # type: ignore[method-assign]
+    content.close()
+    assert present_blocks(cache.content(key)) == {0, 1, 2}
+
+
 def test_flush_counts_what_became_durable(cache: CacheDirectory) -> None:
     """Each block is counted by one flush, and a flush without writes does nothing."""
     content = cache.content(key_of(1, 20 * MIB))
