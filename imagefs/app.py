@@ -27,7 +27,8 @@ from imagefs.content.service import Service
 from imagefs.core.models import Credentials, account_name
 from imagefs.errors import CredentialsRefused, Refused, ServiceError, SetupError, StoreError, TlsFailure
 from imagefs.fuse import interpose
-from imagefs.fuse.operations import FREE_BYTES, Operations
+from imagefs.fuse.operations import Operations
+from imagefs.fuse.replies import FREE_BYTES
 from imagefs.fuse.requests import Requests
 from imagefs.fuse.session import MountOptions, Session
 from imagefs.status import LastErrors, MountFacts, Status, remembering_errors

@@ -9,25 +9,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from typing import Final
 
 import pyfuse3
 
 from imagefs.errors import InvalidArgument
 from imagefs.fuse.answering import answering, answering_patiently, reply_for
 from imagefs.fuse.callers import Caller
+from imagefs.fuse.replies import FREE_BYTES, MAX_READ_BYTES, entry_of, file_info_of, statistics_of
 from imagefs.fuse.requests import Requests
 from imagefs.vfs.attributes import Attributes
-from imagefs.vfs.files import OpenedFile
 from imagefs.vfs.steward import takes_long
 from imagefs.vfs.tree import Tree
-
-MAX_READ_BYTES: Final = 1 << 20
-"""The largest read the kernel sends (256 pages, FUSE_MAX_MAX_PAGES in its fs/fuse/fuse_i.h)."""
-
-BLOCK_SIZE_BYTES: Final = 4096
-FREE_BYTES: Final = 1 << 50
-"""What df shows as free: more than any file manager wants to see before it copies."""
 
 
 class Operations(pyfuse3.Operations):
@@ -86,17 +78,7 @@ class Operations(pyfuse3.Operations):
     @answering
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         """statvfs(3)."""
-        usage = await self._tree.usage()
-        used = -(-usage.used_bytes // BLOCK_SIZE_BYTES)
-        free = self._free_bytes // BLOCK_SIZE_BYTES
-        data = pyfuse3.StatvfsData()
-        data.f_bsize = data.f_frsize = BLOCK_SIZE_BYTES
-        data.f_blocks = used + free
-        data.f_bfree = data.f_bavail = free
-        data.f_files = usage.images + free
-        data.f_ffree = data.f_favail = free
-        data.f_namemax = 255
-        return data
+        return statistics_of(await self._tree.usage(), self._free_bytes)
 
     # Directories
 
@@ -130,7 +112,7 @@ class Operations(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
         """open(2)."""
-        return _file_info(await self._tree.open(inode, flags, Caller(ctx.pid).programs))
+        return file_info_of(await self._tree.open(inode, flags, Caller(ctx.pid).programs))
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """pread(2): at once where nothing has to be waited for."""
@@ -229,7 +211,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there."""
         opened, attributes = await self._tree.changes.create(parent_inode, name)
-        return _file_info(opened), self._entry(attributes)
+        return file_info_of(opened), self._entry(attributes)
 
     @answering
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
@@ -321,32 +303,9 @@ class Operations(pyfuse3.Operations):
         raise self._tree.changes.refusal_of_structure(parent_inode)
 
     def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = pyfuse3.InodeT(attributes.inode)
-        if attributes.edition:
-            if self.requests.has_addition:
-                entry.generation = attributes.edition  # which interpose.c makes the kernel's number
-            else:
-                entry.st_ino = pyfuse3.InodeT(attributes.edition)
-        entry.st_mode = pyfuse3.ModeT(attributes.mode)
-        entry.st_nlink = attributes.links
-        entry.st_uid = attributes.uid
-        entry.st_gid = attributes.gid
-        entry.st_size = attributes.size_bytes
-        entry.st_blocks = attributes.sectors
-        entry.st_blksize = MAX_READ_BYTES
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
-        entry.attr_timeout = attributes.ttl_s
-        entry.entry_timeout = attributes.entry_ttl_s
-        return entry
+        return entry_of(attributes, has_addition=self.requests.has_addition)
 
 
 def _is_owner(ctx: pyfuse3.RequestContext) -> bool:
     """Whether the caller is who mounted, or root."""
     return ctx.uid in (0, os.getuid())
-
-
-def _file_info(opened: OpenedFile) -> pyfuse3.FileInfo:
-    return pyfuse3.FileInfo(
-        fh=pyfuse3.FileHandleT(opened.handle), keep_cache=opened.keep_cache, direct_io=opened.direct
-    )

@@ -17,7 +17,8 @@ import trio
 
 from imagefs import errors
 from imagefs.fuse.errnos import listed_errors, verdict_of
-from imagefs.fuse.operations import BLOCK_SIZE_BYTES, MAX_READ_BYTES, Operations
+from imagefs.fuse.operations import Operations
+from imagefs.fuse.replies import BLOCK_SIZE_BYTES, MAX_READ_BYTES
 from imagefs.vfs.attributes import Attributes
 from imagefs.vfs.files import OpenedFile
 from imagefs.vfs.tree import Tree
