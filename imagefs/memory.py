@@ -14,7 +14,8 @@ import trio
 M_ARENA_MAX: Final = -8
 """mallopt(3): in how many places glibc's malloc keeps what was freed."""
 
-GIVE_BACK_EVERY_S: Final = 10.0
+GIVE_BACK_EVERY_S: Final = 2.0
+"""It takes a millisecond where there is little to give back, and half a one for each mebibyte."""
 
 _LIBC: Final = ctypes.CDLL(None)
 
