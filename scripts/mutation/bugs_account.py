@@ -199,4 +199,18 @@ BUGS: Final = (
         "status = listed.status",
         "test_account_details.py::test_details_that_lag_behind_the_listing_never_look_active",
     ),
+    Bug(
+        "a turn is waited for without end",
+        "account/details",
+        "with trio.move_on_after(settings.call_deadline_s - settings.suspect_deadline_s) as waiting:",
+        "with trio.CancelScope() as waiting:",
+        "test_account_details.py::test_the_wait_for_a_turn_counts",
+    ),
+    Bug(
+        "what a tool set stays for ever",
+        "account/account",
+        "if self._mtimes_ns.pop(image_id, None) is not None:",
+        "if self._mtimes_ns.get(image_id) is None:",
+        "test_account_growth.py::test_what_was_made_and_deleted_leaves_nothing",
+    ),
 )

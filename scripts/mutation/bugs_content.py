@@ -175,4 +175,18 @@ BUGS: Final = (
         "surplus = 0",
         "test_content_cache.py",
     ),
+    Bug(
+        "a failure that is remembered holds its transfer",
+        "content/fetcher",
+        "            without_frames(error)",
+        "            pass",
+        "test_content_faults.py::test_a_failure_that_is_remembered_holds_nothing_of_its_transfer",
+    ),
+    Bug(
+        "memory is kept for nobody",
+        "content/library",
+        "*in_memory[:-1]}:",
+        "*in_memory[:-16]}:",
+        "test_content_library.py::test_what_the_cache_does_not_take_is_not_kept_for_nobody",
+    ),
 )
