@@ -60,8 +60,8 @@ BUGS: Final = (
     Bug(
         "a request of a dead mount is forgotten",
         "account/creation",
-        "                await self._accepted(entry, image_id)\n\n    async def _claim_names(",
-        "                await self._journal.settle(entry)\n\n    async def _claim_names(",
+        "                await self._accepted(entry, image_id)\n\n    async def _listed(",
+        "                await self._journal.settle(entry)\n\n    async def _listed(",
         "test_account_moves.py::test_a_request_interrupted_by_a_crash",
     ),
     Bug(
