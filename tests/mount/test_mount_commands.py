@@ -80,13 +80,6 @@ def test_what_the_cache_holds_and_what_becomes_of_it(mount: MakeMount, service: 
     assert commands.cached() == {"toronto/disk 0": 2 * MIB}
     assert commands.say("cache", "verify", *commands.account) == "2.0 MiB checked, 0 B damaged.\n"
     assert "Dropped 0 B, kept 2.0 MiB." in commands.say("cache", "clear", *commands.account)
-    commands.say("unpin", ids[0], *commands.account)
-    assert not any(row["pinned"] for row in commands.json("cache", "ls", *commands.account))
-    commands.say("pin", ids[0], *commands.account)
-    assert commands.fails("pin", "999", *commands.account) == "imagefs: There is no image 999.\n"
-    for command in (("pin",), ("unpin",), ("cache", "evict")):
-        said = commands.fails(*command, "/etc/passwd", *commands.account)
-        assert said == "imagefs: /etc/passwd is neither on a mount of imagefs nor an image's ID.\n"
 
     mounted.umount()
     (row,) = commands.json("cache", "ls", *commands.account)
@@ -97,6 +90,20 @@ def test_what_the_cache_holds_and_what_becomes_of_it(mount: MakeMount, service: 
     assert commands.cached() == {}
     assert commands.say("cache", "where", *commands.account) == f"{mounted.cache_dir}\n"
     assert "Nothing is known of an image '7'" in commands.fails("pin", "7", *commands.account)
+
+
+def test_a_mount_takes_ids_for_paths(mount: MakeMount, service: Emulator) -> None:
+    """As a cache without a mount does; what is neither is told."""
+    image_id = service.add_synthetic("a/b", "toronto", MIB)
+    commands = Commands(mount(), service)
+    listing = ("cache", "ls", *commands.account)
+    commands.say("pin", image_id, *commands.account)
+    assert [row["pinned"] for row in commands.json(*listing)] == [True]
+    commands.say("unpin", image_id, *commands.account)
+    assert commands.json(*listing) == []
+    assert commands.fails("pin", "999", *commands.account) == "imagefs: There is no image 999.\n"
+    said = commands.fails("cache", "evict", "/etc/passwd", *commands.account)
+    assert said == "imagefs: /etc/passwd is neither on a mount of imagefs nor an image's ID.\n"
 
 
 def test_a_mount_that_changes_nothing_has_a_cache_to_look_after(mount: MakeMount, service: Emulator) -> None:
@@ -299,6 +306,7 @@ def test_ctrl_c_leaves_the_work_going(mount: MakeMount, service: Emulator) -> No
     assert os.listxattr(mounted.path) == ["user.imagefs.pid"]
 
 
+@pytest.mark.timeout(300)
 def test_every_command_on_a_terminal(mount: MakeMount, service: Emulator) -> None:
     """They end well there, too; what is for people comes before the bars, and these end with what became of it."""
     service.switches.saving_s = 0.2
