@@ -55,3 +55,25 @@ def test_a_mount_outlives_a_lack_of_memory(service, mount, contents, left_mib):
     for name, file in files.items():
         eventually(lambda file=file: attempt("cat", file).returncode == 0, within_s=60)
         assert run("cat", file) == contents[name]
+
+
+def test_a_mount_without_memory_can_be_unmounted(mount, contents):
+    """And what it had cached is there the next time."""
+    mounted = mount()
+    mounted.may_log(".")
+    file = mounted / "toronto/image-0"
+    run("cat", file)
+    run("prlimit", f"--pid={mounted.pid}", f"--as={address_space_bytes(mounted)}:")
+    mounted.umount()
+    mounted.mount()
+    assert run("cat", file) == contents["image-0"]
+
+
+def test_a_mount_that_finds_no_memory_says_so(prepare):
+    """In one line, and nothing stays mounted."""
+    mounted = prepare()
+    mounted.may_log(".")
+    done = attempt("sh", "-c", 'ulimit -v 60000 && exec "$@"', "sh", *mounted.command)
+    assert done.returncode == 1
+    assert re.fullmatch(r"imagefs: [^\n]+\n", done.stderr.decode())
+    assert not mounted.is_mounted
