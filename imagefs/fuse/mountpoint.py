@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from imagefs.errors import SetupError
 from imagefs.fuse.mounts import FILESYSTEM_TYPE, Mount, absolute, mount_at
 
 logger = logging.getLogger(__name__)
+
+BUSY_S: Final = 2.0
+"""How long to wait for whoever only looks: a mount is busy while anything is asked of it, such as its status."""
 
 
 def prepare_mountpoint(mountpoint: Path, is_dead: Callable[[Path], bool]) -> None:
@@ -58,19 +63,25 @@ def may_allow_other() -> bool:
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     """Unmount *mountpoint* from outside, as root or through fusermount3. Raises SetupError."""
+    gives_up_at = time.monotonic() + BUSY_S
+    while (reason := _failure_of_fusermount(mountpoint, lazy=lazy)) is not None:
+        if "busy" not in reason:
+            raise SetupError(f"{mountpoint} could not be unmounted: {reason or 'fusermount3 failed'}.")
+        if time.monotonic() > gives_up_at:
+            raise SetupError(
+                f"{mountpoint} is busy: a program has a file or directory of it open (see: fuser -vm {mountpoint})."
+            )
+        time.sleep(BUSY_S / 20)
+
+
+def _failure_of_fusermount(mountpoint: Path, *, lazy: bool) -> str | None:
+    """Why fusermount3 did not unmount *mountpoint*; None where it did."""
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(absolute(mountpoint))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # no shell, and after --
     except FileNotFoundError as error:
         raise SetupError("fusermount3 is not installed. On Debian: apt-get install fuse3") from error
-    if done.returncode == 0:
-        return
-    reason = done.stderr.strip().removeprefix("fusermount3: ")
-    if "busy" in reason:
-        raise SetupError(
-            f"{mountpoint} is busy: a program has a file or directory of it open (see: fuser -vm {mountpoint})."
-        )
-    raise SetupError(f"{mountpoint} could not be unmounted: {reason or 'fusermount3 failed'}.")
+    return done.stderr.strip().removeprefix("fusermount3: ") if done.returncode else None
 
 
 def _automounted(mountpoint: Path) -> Mount | None:

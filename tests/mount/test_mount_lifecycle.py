@@ -11,7 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
-from mount_programs import AS_A_CONTAINER, MYSELF, attempt, environment_of, eventually, refusal, run, text
+from mount_programs import (
+    AS_A_CONTAINER,
+    MYSELF,
+    attempt,
+    environment_of,
+    eventually,
+    refusal,
+    run,
+    started,
+    text,
+)
 
 from imagefs.cli.umount import take_down
 
@@ -132,6 +142,14 @@ def test_umount_of_a_busy_mount_is_refused(service, mount):
     assert message.count("\n") == 1
     assert run("cat", mounted / "toronto/a") == b"abc"
     mounted.umount()
+
+
+def test_umount_waits_for_who_only_looks(mount):
+    """Whoever asks for something in the mount keeps it busy for as long as that takes."""
+    mounted = mount()
+    with started("sh", "-c", 'cd "$1" && echo there && exec sleep 0.6', "sh", mounted.path) as looking:
+        assert looking.stdout.readline() == b"there\n"
+        mounted.umount()
 
 
 def test_a_lazy_umount_detaches_a_busy_mount(service, mount):
