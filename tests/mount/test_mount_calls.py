@@ -191,9 +191,9 @@ def test_a_directory_that_is_read_again_is_listed_anew(toronto):
     directory = os.open(toronto, os.O_RDONLY)
     try:
         assert os.listdir(directory) == [".fetch", "a", "b"]
-        (toronto / "new").touch()
-        os.rename(toronto / "a", toronto / "c")
-        assert os.listdir(directory) == [".fetch", "c", "b", "new"]
+        with (toronto / "new").open("xb"):
+            os.rename(toronto / "a", toronto / "c")
+            assert os.listdir(directory) == [".fetch", "c", "b", "new"]
     finally:
         os.close(directory)
 
