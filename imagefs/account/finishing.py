@@ -10,7 +10,7 @@ import logging
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from imagefs.account.details import DetailsCache
 from imagefs.account.journal import Entry, Journal
@@ -41,6 +41,7 @@ class Finisher:
         self._view = view
         self._around = around
         self._doubted_since: WeakKeyDictionary[Entry[Any], float] = WeakKeyDictionary()
+        self._name_unknown: WeakSet[Entry[Creation]] = WeakSet()
 
     async def advance_creation(self, entry: Entry[Creation]) -> None:
         """Name a new image as soon as the service lets it; once it is active, check it."""
@@ -48,7 +49,7 @@ class Finisher:
         assert image_id is not None, "only images whose id is known are advanced"
         image = self._service.listed(image_id)
         if image is None:
-            await self._name_unlisted(entry.intent, image_id)
+            await self._name_unlisted(entry, image_id)
             overdue = self._service.listed_at > entry.since + self._around.settings.appear_s
             if overdue and await self._service.is_gone(image_id):
                 await self._fail(entry, f"Image {image_id} vanished before it was active")
@@ -58,33 +59,38 @@ class Finisher:
                 entry, f"Image {image_id}, which the service named as the new one, is in {image.region!a}"
             )
             return
-        refusal = await self._give_name(entry.intent, image)
+        refusal = await self._give_name(entry, image)
         if image.phase is Phase.FAILED:
             await self._fail(entry, f"The service could not make image {image_id} ({image.status})")
         elif image.phase is Phase.ACTIVE:
             await self._check(entry, image, refusal)
 
-    async def _give_name(self, wanted: Creation, image: ListedImage) -> Refused | None:
+    async def _give_name(self, entry: Entry[Creation], image: ListedImage) -> Refused | None:
         """Rename the image where its name is not the one wanted yet; the refusal, where it was refused."""
-        if self._view.account_name(image) == wanted.name:
+        name = entry.intent.name
+        if self._view.account_name(image) == name and entry not in self._name_unknown:
             return None
+        self._name_unknown.add(entry)  # until there is an answer
+        refusal = None
         try:
-            await self._service.call(partial(self._service.client.rename_image, image.image_id, wanted.name))
-        except Refused as refusal:
-            if not await self._is_named(image.image_id, wanted.name):
-                return refusal
-        self._view.note_renamed(image, wanted.name)
-        return None
+            await self._service.call(partial(self._service.client.rename_image, image.image_id, name))
+        except Refused as error:
+            refusal = None if await self._is_named(image.image_id, name) else error
+        self._name_unknown.discard(entry)
+        if refusal is None:
+            self._view.note_renamed(image, name)
+        return refusal
 
-    async def _name_unlisted(self, wanted: Creation, image_id: str) -> None:
+    async def _name_unlisted(self, entry: Entry[Creation], image_id: str) -> None:
         """Rename a new image that is not listed yet, once its details show that it is where it should be."""
+        wanted = entry.intent
         image = promised_image(wanted, image_id)
-        if self._view.account_name(image) == wanted.name:
+        if self._view.account_name(image) == wanted.name and entry not in self._name_unknown:
             return
         with suppress(Refused):
             details = await self._service.details(image_id)
             if details.region == wanted.region:
-                await self._give_name(wanted, image)
+                await self._give_name(entry, image)
 
     async def _is_named(self, image_id: str, name: str) -> bool:
         """Whether an image that the service does not rename has the name already, which a listing may not show yet."""

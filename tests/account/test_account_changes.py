@@ -395,6 +395,27 @@ def test_replicas_whose_answers_are_lost_are_told_apart_where_both_begin_with_on
     assert len(service.created) == 2
 
 
+def test_a_pending_image_that_gets_its_earlier_name_back_has_it_although_an_answer_was_lost() -> None:
+    """The rename in between gave it the name that it had at first, so the listing alone does not tell old from new."""
+    stage, service = stage_of(image("1", "c"), fates=(None, None, LOST), saving_s=10)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            new = await account.replicate("1", "montreal", "b")
+            await trio.sleep(1)
+            assert service.changes[-1] == ("rename", new, "b")
+            await account.rename(new, "c")
+            await trio.sleep(0.1)
+            assert service.changes[-1] == ("rename", new, "c")
+            await account.rename(new, "b")
+            await account.wait_active(new)
+            assert shown(account)[new] == ("montreal", "b")
+            assert service.names() == [("montreal", "b"), ("toronto", "c")]
+
+    play(scene)
+
+
 def test_a_slow_service_is_looked_at_twice() -> None:
     """The replica shows in the second listing only."""
     stage, service = stage_of(image("1"), fates=(LOST,), lag_s=2)
