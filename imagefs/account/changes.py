@@ -28,6 +28,7 @@ from imagefs.account.errands import Errand, Errands
 from imagefs.account.finishing import is_for_now
 from imagefs.account.journal import Entry, Journal
 from imagefs.account.locks import KeyedLocks
+from imagefs.account.others import Others
 from imagefs.account.pending import PendingWork
 from imagefs.account.persistence import persistently
 from imagefs.account.repeating import Repeater
@@ -78,6 +79,7 @@ class Changes:
         self._around = around
         self._errands = errands
         self._repeater = Repeater(service, around)
+        self._others = Others(service, journal, around)
         self._creator = Creator(service, journal, images, around)
 
     def resume(self) -> None:
@@ -160,9 +162,11 @@ class Changes:
         async with self._images[image_id]:
             errand.begin()
             image = self._visible(image_id)
-            if self._journal.replicas_of(image_id):
+            known = self._details.known(image_id)
+            awaits = await self._others.pending_copies_of(image, None if known is None else known.size_bytes)
+            if awaits or self._journal.replicas_of(image_id):
                 errand.commit()
-                await self._journal.add(Deletion(image_id))
+                await self._journal.add(Deletion(image_id, awaits=awaits))
                 self._work.nudge()
                 return
             try:

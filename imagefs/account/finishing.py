@@ -154,6 +154,8 @@ class Finisher:
             if await self._service.is_gone(going.image_id):
                 await self._journal.settle(entry)
             return
+        if not await self._is_let_go(entry):
+            return
         if going.replica_id is not None and not await self._is_replaced(entry):
             await self._keep(entry, "its replica is not what it was, or it has changed itself")
             return
@@ -166,6 +168,22 @@ class Finisher:
                 return
         self._view.note_deleted(going.image_id)
         await self._journal.settle(entry)
+
+    async def _is_let_go(self, entry: Entry[Deletion]) -> bool:
+        """Whether nobody else may be making an image of one that shall go; it is shown again where that fails."""
+        overdue = self._service.listed_at > entry.since + self._around.settings.others_s
+        for image_id in entry.intent.awaits:
+            other = self._service.listed(image_id)
+            if other is None:
+                if not await self._service.is_gone(image_id):
+                    return False
+            elif other.phase is Phase.FAILED or (overdue and other.phase is Phase.PENDING):
+                state = "has failed" if other.phase is Phase.FAILED else "is still not ready"
+                await self._keep(entry, f"image {image_id}, which may be made of it, {state}")
+                return False
+            elif other.phase is Phase.PENDING:
+                return False
+        return True
 
     async def _is_replaced(self, entry: Entry[Deletion]) -> bool:
         """Whether the source of a move, unless it is gone already, and its replica have the content that was moved."""

@@ -46,6 +46,14 @@ class Service:
         """The image as the service listed it last, without this mount's own changes."""
         return None if self._listing.snapshot is None else self._listing.snapshot.by_id.get(image_id)
 
+    @property
+    def pending(self) -> list[ListedImage]:
+        """The images that the service listed last as neither active nor failed."""
+        snapshot = self._listing.snapshot
+        if snapshot is None or not snapshot.has_pending:
+            return []
+        return [image for image in snapshot.images if image.phase is Phase.PENDING]
+
     async def call(self, change: Callable[..., T], deadline_s: float | None = None) -> T:
         """What *change*, a method of the client with its arguments, answers; raises ServiceError.
 

@@ -87,6 +87,12 @@ class AccountSettings:
     appear_s: float = 120.0
     """How long an image that the service has promised may be missing from the account."""
 
+    others_ttl_s: float = 1.0
+    """How old a listing may be that tells what somebody else is making, before an image is deleted."""
+
+    others_s: float = 3600.0
+    """How long a deletion waits for an image that somebody else may be making of the one to be deleted."""
+
     doubt_s: float = 120.0
     """How long details that say too little to judge a replica by are asked for again."""
 

@@ -40,13 +40,15 @@ class Deletion:
     """An image that shall go as soon as nothing needs it any more and the service lets it.
 
     At the end of a move, ``replica_id`` is the image that takes its place: both must be active with this
-    ``size_bytes`` and ``checksum``, or the image stays.
+    ``size_bytes`` and ``checksum``, or the image stays. ``awaits`` are images that somebody else may be making of it:
+    it goes once they are active or gone, and stays where one of them fails.
     """
 
     image_id: str
     replica_id: str | None = None
     size_bytes: int | None = None
     checksum: str | None = None
+    awaits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Remark:
 Intent = Creation | Deletion | Remark
 
 _KINDS: Final[dict[str, type[Intent]]] = {"creation": Creation, "deletion": Deletion, "remark": Remark}
-_TUPLES: Final = ("first_names", "image_ids")
+_TUPLES: Final = ("first_names", "image_ids", "awaits")
 
 
 def dump_intent(intent: Intent) -> bytes:

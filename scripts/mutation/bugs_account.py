@@ -130,8 +130,8 @@ BUGS: Final = (
     Bug(
         "a deletion does not wait for replicas",
         "account/changes",
-        "            if self._journal.replicas_of(image_id):\n                errand.commit()",
-        "            if False:\n                errand.commit()",
+        "            if awaits or self._journal.replicas_of(image_id):\n                errand.commit()",
+        "            if awaits:\n                errand.commit()",
         "test_account_moves.py::test_a_source_deleted_while_its_replica_is_pending",
     ),
     Bug(

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 import trio
 from account_changing import AWAY, DROPPED, LOST, ChangingService
-from account_fakes import CHECKSUM, Stage, image, play
+from account_fakes import CHECKSUM, Stage, details_of, image, play
 
 from imagefs.account import Account, AccountSettings
 from imagefs.core.intents import Creation, Deletion, Remark, dump_intent
+from imagefs.core.models import ListedImage
 from imagefs.errors import AnswerLost, ImageFailed, NotFound, Refused, RefusedPermission, Unreachable
 
 
@@ -426,5 +427,75 @@ def test_a_refusal_without_a_reason_stands_for_an_active_image() -> None:
                 await account.delete("1")
             assert names(account) == [("toronto", "a")]
             assert stage.index.intents == {}
+
+    play(scene)
+
+
+THEIRS = image("9", "a", "montreal", "queued")
+
+
+@pytest.mark.parametrize("ends", ["active", "killed", None, "gone"])
+def test_a_deletion_waits_for_what_somebody_else_may_be_making_of_the_image(ends: str | None) -> None:
+    """Of the same name, in another region, pending: it goes once that is there, and stays where that fails."""
+    stage, service = stage_of(image("1", "a"), image("2", "b"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await trio.sleep(10)
+            service.rows = [*service.rows, THEIRS]
+            await account.delete("1")
+            await trio.sleep(1800)
+            assert ("toronto", "a") not in names(account)
+            assert service.changes == []
+            if ends == "gone":
+                service.rows = [row for row in service.rows if row.image_id != "9"]
+            elif ends is not None:
+                service.change("9", status=ends)
+            await trio.sleep(3600)
+            await account.images()
+            deleted = ends in ("active", "gone")
+            assert service.changes == ([("delete", "1")] if deleted else [])
+            assert (("toronto", "a") in names(account)) is not deleted
+            assert ("which may be made of it" in (account.error_of("1") or "")) is not deleted
+            assert all(b"remark" in raw for raw in stage.index.intents.values())
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        image("9", "b", "montreal", "queued"),
+        image("9", "a", "toronto", "queued"),
+        image("9", "a", "montreal", "killed"),
+        image("9", "a", "montreal"),
+    ],
+)
+def test_a_deletion_does_not_wait_for_what_cannot_be_made_of_the_image(other: ListedImage) -> None:
+    """Another name, the same region, or no longer pending."""
+    stage, service = stage_of(image("1", "a"), other)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await account.delete("1")
+            assert service.changes == [("delete", "1")]
+
+    play(scene)
+
+
+def test_a_deletion_does_not_wait_for_another_size_nor_for_what_this_mount_makes_of_others() -> None:
+    """Its details tell, or the journal."""
+    stage, service = stage_of(image("1", "a"), image("2", "a", "roubaix"), THEIRS)
+    service.details["9"] = replace(details_of(THEIRS), size_bytes=5)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            await account.details("1")
+            await account.replicate("2", "toronto", "c")
+            await account.delete("1")
+            assert ("delete", "1") in service.changes
 
     play(scene)
