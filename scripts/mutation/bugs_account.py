@@ -69,7 +69,7 @@ BUGS: Final = (
         "account/finishing",
         "        self._name_unknown.add(entry)  # until there is an answer",
         "        self._name_unknown.discard(entry)",
-        "test_account_changes.py::test_a_pending_image_that_gets_its_earlier_name_back",
+        "test_account_changes.py::test_a_pending_image_that_gets_its_earlier_name_back_has_it_although_an_answer_was_lost",
     ),
     Bug(
         "a replica is looked for by the name that its source had",
