@@ -69,7 +69,8 @@ class Filling:
                 return length
             if source_offset != offset or draft.spool is not None:
                 raise NotSupported("Only whole images can be copied.")
-            replica_of = self._matching.elsewhere(draft.region, key)
+            with trio.fail_after(MATCHING_S):
+                replica_of = await self._matching.looked_for_elsewhere(draft.region, key)
             if replica_of is None:
                 error = NotSupported(
                     f"What is copied is in no region but {draft.region}, and the service cannot copy it there."

@@ -30,6 +30,13 @@ class Matching:
                 return image
         return None
 
+    async def looked_for_elsewhere(self, region: str, key: ContentKey) -> ListedImage | None:
+        """The same; asks for details that are missing, where none that are known will do."""
+        found = self.elsewhere(region, key)
+        if found is None and key.size_bytes in await self.sizes_elsewhere(region, anew=True):
+            found = self.elsewhere(region, key)
+        return found
+
     async def sizes_elsewhere(self, region: str, *, anew: bool = False) -> frozenset[int]:
         """The sizes of the active images outside *region*; asks for details that are missing.
 

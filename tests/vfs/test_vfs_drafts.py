@@ -519,6 +519,20 @@ def test_a_tool_s_mtime_goes_to_the_image() -> None:
     work(account(), scene)
 
 
+def test_a_copy_within_a_region_finds_the_image_elsewhere_that_nobody_has_looked_at() -> None:
+    """The details of images elsewhere are asked for before it is refused."""
+    made = account()
+    give(made, "3", CONTENT)
+    made.known = {"3"}
+
+    async def scene(shop: Workshop) -> None:
+        draft = shop.create()
+        await shop.drafts.filling.copy(draft, shop.key("3"), 0, 0, 1000)
+        assert shop.account.calls == REPLICATED
+
+    work(made, scene)
+
+
 def test_an_image_without_details_is_no_candidate() -> None:
     """The others are compared nevertheless."""
     made = account()

@@ -81,6 +81,7 @@ class FakeAccount:
             await self.hanging[image_id].wait()
         if image_id in self.failures:
             raise self.failures[image_id]
+        self.known.add(image_id)
         return self.all_details[image_id]
 
     def error_of(self, image_id: str) -> str | None:
