@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import time
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -16,6 +18,9 @@ M_ARENA_MAX: Final = -8
 
 GIVE_BACK_EVERY_S: Final = 2.0
 """It takes a millisecond where there is little to give back, and half a one for each mebibyte."""
+
+WORTH_S: Final = 0.05
+"""What has worked for less since the last time has hardly freed anything: a mount that idles is left in peace."""
 
 _LIBC: Final = ctypes.CDLL(None)
 
@@ -37,12 +42,16 @@ def prepare() -> None:
     gc.collect()  # has Python count anew
 
 
-async def give_back() -> None:
+async def give_back(cpu_s: Callable[[], float] = time.process_time) -> None:
     """Now and then let the machine have what was freed, until cancelled.
 
-    By itself malloc gives back what is free at its end alone, and keeps all holes below.
+    By itself malloc gives back what is free at its end alone, and keeps all holes below. *cpu_s* tells the seconds that
+    this process has worked.
     """
     trim = getattr(_LIBC, "malloc_trim", None)  # glibc's
+    worked_s = -WORTH_S
     while trim is not None:
-        trim(0)
+        if cpu_s() >= worked_s + WORTH_S:
+            trim(0)
+            worked_s = cpu_s()
         await trio.sleep(GIVE_BACK_EVERY_S)

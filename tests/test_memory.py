@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from imagefs import memory
 
@@ -36,6 +37,29 @@ def test_what_was_freed_goes_back_to_the_machine() -> None:
     trio.run(main)
     assert resident_bytes() < full_bytes - 80 * MIB
     assert len(kept) == 20
+
+
+@pytest.mark.parametrize(("worked_s", "is_given_back"), [(0.0, False), (1.0, True)])
+def test_a_process_that_idles_is_left_in_peace(worked_s: float, is_given_back: bool) -> None:
+    """What was freed is given back once it has worked again."""
+    working_s = 0.0
+
+    async def main() -> bool:
+        nonlocal working_s
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(memory.give_back, lambda: working_s)
+            await trio.testing.wait_all_tasks_blocked()
+            pieces = [bytearray(b"\1" * PIECE_BYTES) for _ in range(1000)]
+            kept = pieces[::50]
+            del pieces
+            freed_bytes = resident_bytes()
+            working_s += worked_s
+            await trio.sleep(10 * memory.GIVE_BACK_EVERY_S)
+            nursery.cancel_scope.cancel()
+            assert len(kept) == 20
+        return resident_bytes() < freed_bytes - 80 * MIB
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01)) == is_given_back
 
 
 @pytest.fixture
