@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -15,6 +16,9 @@ from imagefs.errors import SetupError
 from imagefs.fuse.mounts import FILESYSTEM_TYPE, Mount, absolute, mount_at
 
 logger = logging.getLogger(__name__)
+
+_BUSY: Final = os.strerror(errno.EBUSY)
+"""How fusermount3 ends its line where the mount is busy; like Python, it does not translate that."""
 
 BUSY_S: Final = 2.0
 """How long to wait for whoever only looks: a mount is busy while anything is asked of it, such as its status."""
@@ -65,7 +69,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     """Unmount *mountpoint* from outside, as root or through fusermount3. Raises SetupError."""
     gives_up_at = time.monotonic() + BUSY_S
     while (reason := _failure_of_fusermount(mountpoint, lazy=lazy)) is not None:
-        if "busy" not in reason:
+        if not reason.endswith(_BUSY):  # before that it names the path
             raise SetupError(f"{mountpoint} could not be unmounted: {reason or 'fusermount3 failed'}.")
         if time.monotonic() > gives_up_at:
             raise SetupError(

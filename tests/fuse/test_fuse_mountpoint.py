@@ -106,3 +106,9 @@ def test_an_option_cannot_bring_another_one_in() -> None:
     """A comma in the source would start another option."""
     options = MountOptions(Path("/mnt"), "imagefs:a,allow_other", read_only=True)
     assert options.for_fuse() == {"fsname=imagefs:a_allow_other", "subtype=imagefs", "ro"}
+
+
+def test_a_mount_point_called_busy_is_not_taken_for_a_busy_mount(tmp_path: Path) -> None:
+    """fusermount3 names the path in what it says."""
+    with pytest.raises(SetupError, match="could not be unmounted|not installed"):
+        unmount(tmp_path / "busy")
