@@ -94,6 +94,7 @@ class Account:
         self._mtimes_ns: dict[str, int] = {}
         self._listing_subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._details_subscribers: list[Callable[[ImageDetails, ImageDetails], None]] = []
+        self._move_subscribers: list[Callable[[str, str], None]] = []
 
     async def open(self) -> None:
         """Load what the index kept of earlier runs; calls no service, and goes on without a failing index."""
@@ -268,8 +269,12 @@ class Account:
         *,
         on_change: Callable[[Snapshot, Snapshot], None] | None = None,
         on_details_change: Callable[[ImageDetails, ImageDetails], None] | None = None,
+        on_moved: Callable[[str, str], None] | None = None,
     ) -> None:
         """Be told of (old, new) listings that differ, and of active images whose content does.
+
+        *on_moved* is told the ids of the source and the replica of a move, once or more often, as soon as the replica
+        has been found right and before the source is deleted.
 
         Subscribers are called on trio's thread and must not block. Before the first listing, the old one is
         empty.
@@ -278,6 +283,8 @@ class Account:
             self._listing_subscribers.append(on_change)
         if on_details_change is not None:
             self._details_subscribers.append(on_details_change)
+        if on_moved is not None:
+            self._move_subscribers.append(on_moved)
 
     def _start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run *task* beside the others; a bug in it is logged and ends only itself."""
@@ -329,6 +336,9 @@ class Account:
 
     def _on_journal(self) -> None:
         self._view.update()
+        for going in (entry.intent for entry in self._journal.deletions):
+            if going.replica_id is not None:
+                _tell(self._move_subscribers, going.image_id, going.replica_id)
 
     def _on_view(self, old: Snapshot, new: Snapshot) -> None:
         if new.images != old.images:

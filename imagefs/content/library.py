@@ -66,7 +66,7 @@ class Library:
         return self._cache.cached_bytes(key)
 
     def moved(self, image_id: str, replica_id: str) -> None:
-        """The image goes as soon as its replica is active."""
+        """The image goes, and its replica was found to have the same content."""
         for content in self._contents.values():
             content.moved(image_id, replica_id)
 

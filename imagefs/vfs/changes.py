@@ -100,7 +100,6 @@ class Changes:
         else:
             replica_id = await self._account.move(source.image_id, new.name, name)
             self._resolution.moved(source.image_id, replica_id)
-            self._files.moved(source.image_id, replica_id)
 
     async def unlink(self, parent: int, name: bytes) -> None:
         """image/delete. Raises NotPermitted for the control file, and what the service answers."""

@@ -234,7 +234,7 @@ class Files:
     # What happens behind the mount's back
 
     def moved(self, image_id: str, replica_id: str) -> None:
-        """The image goes as soon as its replica is active: whoever reads it then gets the replica's bytes."""
+        """The image goes, as its replica is right: whoever reads it then gets the replica's bytes."""
         self._library.moved(image_id, replica_id)
 
     def vanished(self, image_ids: set[str]) -> None:

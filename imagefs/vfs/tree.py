@@ -84,7 +84,9 @@ class Tree:
             self._editions,
             wall_ns,
         )
-        account.subscribe(on_change=self._listing_changed, on_details_change=self._details_changed)
+        account.subscribe(
+            on_change=self._listing_changed, on_details_change=self._details_changed, on_moved=files.moved
+        )
 
     # Names
 

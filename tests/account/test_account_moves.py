@@ -34,9 +34,11 @@ def names(account: Account) -> list[tuple[str, str]]:
 def test_a_moved_image_is_deleted_when_its_replica_is_right(pending_changes: bool) -> None:
     """To the person it has moved at once; in the account it is there twice until the end."""
     stage, service = stage_of(image("1", "a"), pending_changes=pending_changes)
+    moved: set[tuple[str, str]] = set()
 
     async def scene() -> None:
         async with stage.account() as account:
+            account.subscribe(on_moved=lambda *ids: moved.add(ids))
             await account.images()
             new = await account.move("1", "montreal", "b")
             assert names(account) == [("montreal", "b")]
@@ -45,8 +47,10 @@ def test_a_moved_image_is_deleted_when_its_replica_is_right(pending_changes: boo
             assert len(service.rows) == 2
             await account.refresh()
             assert names(account) == [("montreal", "b")]
+            assert not moved
             await account.wait_active(new)
             await trio.sleep(10)
+            assert moved == {("1", new)}
             assert service.names() == [("montreal", "b")]
             assert names(account) == [("montreal", "b")]
             assert not account.is_going("1")
@@ -64,9 +68,11 @@ def test_a_move_whose_replica_fails_is_rolled_back(kind: str, caplog: pytest.Log
     elif kind in ("killed", "error"):
         service.ends["100"] = kind
     errors: list[str] = []
+    moved: list[tuple[str, str]] = []
 
     async def scene() -> None:
         async with stage.account() as account:
+            account.subscribe(on_moved=lambda *ids: moved.append(ids))
             await account.images()
             new = await account.move("1", "montreal", "b")
             if kind == "vanished":
@@ -80,6 +86,7 @@ def test_a_move_whose_replica_fails_is_rolled_back(kind: str, caplog: pytest.Log
                 await account.wait_active(new)
             assert ("toronto", "a") in names(account)
             assert "not deleted" in (account.error_of("1") or "")
+            assert not moved
             if kind != "vanished":
                 assert ("montreal", "b") in names(account)
                 assert account.error_of(new)

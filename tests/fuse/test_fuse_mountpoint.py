@@ -110,5 +110,5 @@ def test_an_option_cannot_bring_another_one_in() -> None:
 
 def test_a_mount_point_called_busy_is_not_taken_for_a_busy_mount(tmp_path: Path) -> None:
     """fusermount3 names the path in what it says."""
-    with pytest.raises(SetupError, match="could not be unmounted|not installed"):
+    with pytest.raises(SetupError, match=r"could not be unmounted|not installed"):
         unmount(tmp_path / "busy")

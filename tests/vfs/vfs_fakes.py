@@ -59,10 +59,12 @@ class FakeAccount:
         self.answering.set()
         self._on_change: Callable[[Snapshot, Snapshot], None] = lambda old, new: None
         self._on_details_change: Callable[[ImageDetails, ImageDetails], None] = lambda old, new: None
+        self.tell_moved: Callable[[str, str], None] = lambda image_id, replica_id: None
 
-    def subscribe(self, *, on_change: Any, on_details_change: Any) -> None:
+    def subscribe(self, *, on_change: Any, on_details_change: Any, on_moved: Any) -> None:
         self._on_change = on_change
         self._on_details_change = on_details_change
+        self.tell_moved = on_moved
 
     async def images(self) -> Snapshot:
         assert self.snapshot is not None
