@@ -5,6 +5,7 @@ Whether two calls may carry the same nonce is not documented. Used by the client
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -13,8 +14,11 @@ from imagefs.api.clock import Clock
 from imagefs.api.refusals import NonceRefused
 from imagefs.errors import Overloaded
 
-ONCE_FOR_S: Final = 60.0
-"""How long after a refusal no nonce is used twice. Who shares them again after that finds out by another refusal."""
+FIRST_ONCE_S: Final = 4.0
+MOST_ONCE_S: Final = 256.0
+"""How long after a refusal no nonce is used twice, at first and at most. Who shares them again after that finds out by
+another refusal; it is twice as long each time that one follows soon. So a service that refuses by mistake slows nobody
+down for long, and one that takes each nonce only once is hardly asked in vain."""
 
 MOST_AHEAD_S: Final = 120
 """No call waits so long for its second: one that was given out further ahead is of a clock that was set back since."""
@@ -29,7 +33,8 @@ class Nonces:
         self._clock = clock
         self._lock = threading.Lock()
         self._last = 0
-        self._once_until_s: float | None = None
+        self._once_for_s = FIRST_ONCE_S
+        self._once_until_s = -math.inf
 
     def next(self, left_s: float) -> int:
         """A nonce to sign with at once; waits for the second that it stands for.
@@ -39,7 +44,7 @@ class Nonces:
         with self._lock:
             now_s = self._clock.time()
             nonce = int(now_s)
-            if self._once_until_s is not None and self._clock.monotonic() < self._once_until_s:
+            if self._clock.monotonic() < self._once_until_s:
                 if nonce <= self._last <= nonce + MOST_AHEAD_S:
                     nonce = self._last + 1
                 if nonce - now_s >= left_s:
@@ -57,6 +62,14 @@ class Nonces:
         try:
             return attempt(left_s)
         except NonceRefused:
-            with self._lock:
-                self._once_until_s = self._clock.monotonic() + ONCE_FOR_S
+            self._note_refusal()
         return attempt(ends_s - self._clock.monotonic())
+
+    def _note_refusal(self) -> None:
+        with self._lock:
+            now_s = self._clock.monotonic()
+            if now_s < self._once_until_s:
+                return  # of a call that was made before that was known
+            follows_soon = now_s < self._once_until_s + MOST_ONCE_S
+            self._once_for_s = min(2 * self._once_for_s, MOST_ONCE_S) if follows_soon else FIRST_ONCE_S
+            self._once_until_s = now_s + self._once_for_s

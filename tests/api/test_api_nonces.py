@@ -3,7 +3,7 @@
 import pytest
 from api_peer import FakeClock
 
-from imagefs.api.nonces import MOST_AHEAD_S, ONCE_FOR_S, Nonces
+from imagefs.api.nonces import FIRST_ONCE_S, MOST_AHEAD_S, MOST_ONCE_S, Nonces
 from imagefs.api.refusals import NonceRefused
 from imagefs.errors import Overloaded
 
@@ -64,11 +64,50 @@ def test_who_has_no_time_to_wait_is_told_at_once(clock):
     assert nonces.next(10) == first + 2
 
 
+def is_shared(nonces):
+    """Whether two calls get the same nonce."""
+    return nonces.next(10) == nonces.next(10)
+
+
 def test_seconds_are_shared_again_after_a_while(clock):
     """What the service can do is learned again."""
     nonces, _ = refused(clock)
-    clock.now_s += ONCE_FOR_S
-    assert nonces.next(1) == nonces.next(1) == int(clock.time())
+    clock.now_s += FIRST_ONCE_S
+    assert is_shared(nonces)
+
+
+def test_a_service_that_takes_each_nonce_once_is_asked_in_vain_less_and_less_often(clock):
+    """Each refusal that follows soon doubles the time until seconds are shared again, up to a limit."""
+    nonces, _ = refused(clock)
+    once_for_s = FIRST_ONCE_S
+    for expected_s in (8, 16, 32, 64, 128, 256, 256):
+        clock.now_s += once_for_s
+        refused_s = clock.monotonic()
+        nonces.past_refusal(Refuser(nonces), 10)
+        once_for_s = expected_s
+        clock.now_s = refused_s + once_for_s - 4
+        assert not is_shared(nonces)
+    clock.now_s += once_for_s
+    assert is_shared(nonces)
+
+
+def test_refusals_that_are_far_between_slow_nobody_down_for_long(clock):
+    """The last one is forgotten."""
+    nonces, _ = refused(clock)
+    for _ in range(10):
+        clock.now_s += 2 * MOST_ONCE_S
+        nonces.past_refusal(Refuser(nonces), 10)
+    clock.now_s += FIRST_ONCE_S
+    assert is_shared(nonces)
+
+
+def test_refusals_at_once_count_as_one(clock):
+    """Many calls may have shared the second."""
+    nonces, _ = refused(clock)
+    for _ in range(10):
+        nonces._note_refusal()
+    clock.now_s += FIRST_ONCE_S
+    assert is_shared(nonces)
 
 
 def test_a_clock_that_is_set_back_keeps_nobody_waiting(clock):
