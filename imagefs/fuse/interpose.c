@@ -251,6 +251,8 @@ static void added_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_i
  *   - parallel directory operations, off by default: else a lookup that waits makes all others in its directory wait;
  *   - asynchronous direct I/O, on by default: a read with O_DIRECT that is sent so cannot be interrupted, nor can its
  *     program be killed meanwhile;
+ *   - splicing requests by way of a pipe, on by default where root may make the pipe large enough: pyfuse3 copies what
+ *     is written in any case, and libfuse takes memory for each such request, without which it never answers it;
  *   - the readahead, which the answer to FUSE_INIT can only lower: libfuse repeats what the kernel had when it asked,
  *     and so undoes what root may have set since.
  */
@@ -258,7 +260,7 @@ static void changed_init(void *userdata, struct fuse_conn_info *conn)
 {
     given.init(userdata, conn);
     conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
-    conn->want &= ~(unsigned int)FUSE_CAP_ASYNC_DIO;
+    conn->want &= ~(unsigned int)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
     conn->max_readahead = UINT32_MAX;
 }
 

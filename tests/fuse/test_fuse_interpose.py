@@ -59,6 +59,13 @@ class Filesystem:
         done = subprocess.run(command, cwd=self.mountpoint, capture_output=True, text=True, check=True)
         return done.stdout
 
+    @property
+    def pipes(self) -> list[str]:
+        """The pipes that its process has made."""
+        opened = Path(f"/proc/{self._process.pid}/fd").iterdir()
+        links = [str(each.readlink()) for each in opened if int(each.name) > 2]
+        return [link for link in links if link.startswith("pipe:")]
+
     def end(self) -> int:
         """Unmount it by a signal."""
         self._process.send_signal(signal.SIGTERM)
@@ -126,6 +133,12 @@ def test_a_bug_in_a_copy_is_eio(filesystem):
     """The mount lives on."""
     assert answer_of(filesystem.client("bug")) == "EIO"
     filesystem.run("cp", "source", "target")
+
+
+def test_requests_take_no_way_round_by_a_pipe(filesystem):
+    """What is spliced needs memory of libfuse's own for each request, and is not answered where there is none."""
+    filesystem.run("stat", "any")
+    assert filesystem.pipes == []
 
 
 def test_a_mount_that_ends_lets_copies_go(filesystem):
