@@ -19,6 +19,7 @@ from imagefs.account.persistence import persistently
 from imagefs.account.protocols import ListingClient
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
+from imagefs.core.models import is_leaving
 from imagefs.errors import MalformedAnswer, RefusedUnknownImage, ServiceError
 
 log = logging.getLogger(__name__)
@@ -117,10 +118,17 @@ class ListingCache:
         return new
 
     def _check_emptied(self, old: Snapshot) -> None:
-        """Raise MalformedAnswer for a listing without images where one that was listed before is there still."""
+        """Raise ServiceError for a listing without images where one that was listed before may be there still.
+
+        Runs in the worker thread of the listing, for no longer than one call may take.
+        """
+        deadline_s = self._settings.call_deadline_s / _MOST_ASKED_ABOUT
         for image in old.images[:_MOST_ASKED_ABOUT]:
-            with suppress(RefusedUnknownImage):
-                self._client.image_details(image.image_id, deadline_s=self._settings.call_deadline_s)
+            try:
+                details = self._client.image_details(image.image_id, deadline_s=deadline_s)
+            except RefusedUnknownImage:
+                continue
+            if not is_leaving(details.status):
                 raise MalformedAnswer(
                     f"The listing holds nothing in place of its images, although {image.image_id} is there"
                 )

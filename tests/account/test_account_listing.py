@@ -2,10 +2,11 @@
 
 import logging
 import traceback
+from dataclasses import replace
 
 import pytest
 import trio
-from account_fakes import FakeListing, FakeService, FakeStoredListing, Stage, image, play
+from account_fakes import FakeListing, FakeService, FakeStoredListing, Stage, details_of, image, play
 
 from imagefs.account import Snapshot
 from imagefs.errors import MalformedAnswer, ServiceError, Unreachable
@@ -297,8 +298,8 @@ def test_readers_are_released_when_the_account_ends() -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("gone", [False, True])
-def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: bool) -> None:
+@pytest.mark.parametrize("gone", [False, True, "deleted", "deleting"])
+def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: bool | str) -> None:
     """Some servers write null for an empty list: those that were listed are asked about before they disappear."""
 
     class Void(FakeService):
@@ -320,9 +321,14 @@ def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: boo
         async with Stage(service).account() as account:
             await account.images()
             service.void = True
+            if isinstance(gone, str):
+                service.details = {
+                    row.image_id: replace(details_of(row), status=gone) for row in service.rows
+                }
             if gone:
                 service.rows = []
                 assert (await account.refresh()).images == ()
+                assert sum(filter(None, service.deadlines_s)) <= 30
             else:
                 with pytest.raises(MalformedAnswer, match="1 is there"):
                     await account.refresh()
