@@ -84,7 +84,7 @@ class Account:
         )
         images, service = KeyedLocks(), Service(client, self._listing, around)
         self._journal = Journal(index, around, self._on_journal)
-        departed = Departed(service, self._journal, around, self._on_journal)
+        departed = Departed(service, self._journal, around)
         self._view = View(self._listing, self._journal, departed, around, self._on_view, self._on_deleted)
         finisher = Finisher(service, self._details, self._journal, self._view, around)
         self._work = PendingWork(service, finisher, self._journal, self._view, images, around)

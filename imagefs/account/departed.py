@@ -6,7 +6,6 @@ Used by the account's view and changes on trio's thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,14 +36,10 @@ class Departed:
     shown again.
     """
 
-    def __init__(
-        self, service: Service, journal: Journal, around: Surroundings, changed: Callable[[], None]
-    ) -> None:
-        """*changed* is called where an image is to be shown again."""
+    def __init__(self, service: Service, journal: Journal, around: Surroundings) -> None:
         self._service = service
         self._journal = journal
         self._around = around
-        self._changed = changed
         self._departures: dict[str, _Departure] = {}
 
     @property
@@ -83,4 +78,3 @@ class Departed:
             error = "The service said that it was deleted, and has it still"
             log.warning("Image %s is shown again: %s.", image_id, error)
             await self._journal.settle(leaving=[Remark((image_id,), error=error)])
-            self._changed()
