@@ -79,7 +79,7 @@ class Changes:
         self._around = around
         self._errands = errands
         self._repeater = Repeater(service, around)
-        self._others = Others(service, journal, around)
+        self._others = Others(service, journal, view, around)
         self._creator = Creator(service, journal, images, around)
 
     def resume(self) -> None:
@@ -167,11 +167,14 @@ class Changes:
             if awaits or self._journal.replicas_of(image_id):
                 errand.commit()
                 await self._journal.add(Deletion(image_id, awaits=awaits))
-                self._work.nudge()
+                await self._forget_creation(image_id)
                 return
             try:
                 await self._repeater.delete(errand, image_id)
             except RefusedUnknownImage:
+                if self._journal.creation_of(image_id) and image_id not in self._service.seen:
+                    await self._forget_creation(image_id, Deletion(image_id, promised=True))
+                    return
                 self._view.note_deleted(image_id)
                 await self._forget_creation(image_id)
                 raise

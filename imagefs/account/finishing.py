@@ -18,8 +18,8 @@ from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import REQUESTED_STATUS, View
 from imagefs.core.intents import Creation, Deletion, Intent, Remark
-from imagefs.core.models import ImageDetails, ListedImage, Phase
-from imagefs.errors import MalformedAnswer, Refused, RefusedUnknownImage
+from imagefs.core.models import ImageDetails, ListedImage, Phase, is_leaving
+from imagefs.errors import MalformedAnswer, Refused, RefusedUnknownImage, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,8 @@ class Finisher:
         if self._journal.replicas_of(going.image_id) or self._journal.creation_of(going.image_id):
             return
         if image is None:
-            if await self._service.is_gone(going.image_id):
+            if not self._may_appear(entry) and await self._service.is_gone(going.image_id):
+                self._view.note_deleted(going.image_id)
                 await self._journal.settle(entry)
             return
         if not await self._is_let_go(entry):
@@ -169,21 +170,41 @@ class Finisher:
         self._view.note_deleted(going.image_id)
         await self._journal.settle(entry)
 
+    def _may_appear(self, entry: Entry[Deletion]) -> bool:
+        """Whether an image that shall go is so new that the service may not know it yet."""
+        return (
+            entry.intent.promised and self._service.listed_at <= entry.since + self._around.settings.appear_s
+        )
+
     async def _is_let_go(self, entry: Entry[Deletion]) -> bool:
         """Whether nobody else may be making an image of one that shall go; it is shown again where that fails."""
         overdue = self._service.listed_at > entry.since + self._around.settings.others_s
         for image_id in entry.intent.awaits:
-            other = self._service.listed(image_id)
-            if other is None:
-                if not await self._service.is_gone(image_id):
-                    return False
-            elif other.phase is Phase.FAILED or (overdue and other.phase is Phase.PENDING):
-                state = "has failed" if other.phase is Phase.FAILED else "is still not ready"
+            try:
+                phase = await self._phase_of(image_id)
+            except ServiceError:
+                if not overdue:
+                    raise
+                phase = Phase.PENDING
+            if phase is Phase.FAILED or (overdue and phase is Phase.PENDING):
+                state = "has failed" if phase is Phase.FAILED else "is still not ready"
                 await self._keep(entry, f"image {image_id}, which may be made of it, {state}")
                 return False
-            elif other.phase is Phase.PENDING:
+            if phase is Phase.PENDING:
                 return False
         return True
+
+    async def _phase_of(self, image_id: str) -> Phase | None:
+        """Where an image stands, by its details if it is not listed; None for one that is gone, or shall go."""
+        if self._view.hides(image_id):
+            return None
+        image: ListedImage | ImageDetails | None = self._service.listed(image_id)
+        if image is None:
+            try:
+                image = await self._service.details(image_id)
+            except RefusedUnknownImage:
+                return None
+        return None if is_leaving(image.status) else image.phase
 
     async def _is_replaced(self, entry: Entry[Deletion]) -> bool:
         """Whether the source of a move, unless it is gone already, and its replica have the content that was moved."""
@@ -226,9 +247,10 @@ def promised_image(wanted: Creation, image_id: str) -> ListedImage:
 def is_for_now(refusal: Refused, image: ListedImage) -> bool:
     """Whether a change of *image* may be accepted once it is no longer pending.
 
-    A refusal that names a reason of its own, such as a permission, stands.
+    A refusal that names a reason of its own, such as a permission, stands; that the service does not know what it
+    lists is none.
     """
-    return image.phase is Phase.PENDING and type(refusal) is Refused
+    return image.phase is Phase.PENDING and type(refusal) in (Refused, RefusedUnknownImage)
 
 
 def _is_like(details: ImageDetails, content: tuple[int | None, str | None]) -> bool:

@@ -12,44 +12,59 @@ import trio
 from imagefs.account.journal import Journal
 from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
-from imagefs.core.models import ListedImage, Phase
+from imagefs.account.view import View
+from imagefs.core.models import ImageDetails, ListedImage, Phase, is_leaving
 from imagefs.errors import ServiceError
 
 
 class Others:
     """Tells by the listing what may be somebody else's replica of an image, as no answer names its source."""
 
-    def __init__(self, service: Service, journal: Journal, around: Surroundings) -> None:
+    def __init__(self, service: Service, journal: Journal, view: View, around: Surroundings) -> None:
         self._service = service
         self._journal = journal
+        self._view = view
         self._around = around
 
     async def pending_copies_of(self, image: ListedImage, size_bytes: int | None) -> tuple[str, ...]:
         """The pending images of other regions that this mount has not made, of the image's name and size.
 
-        The listing is at most ``others_ttl_s`` old, where the service answers soon; a size that is not known
-        yet may be the same.
+        None of an image that is not active itself, nor any that go. The listing is at most ``others_ttl_s`` old, where
+        the service answers soon; a size that is not known yet, or not told soon, may be the same.
         """
         settings = self._around.settings
         if self._around.clock() > self._service.listed_at + settings.others_ttl_s:
             with trio.move_on_after(settings.listing_patience_s), suppress(ServiceError):
                 await self._service.listing()
         listed = self._service.listed(image.image_id) or image
-        return tuple(
-            [
-                other.image_id
-                for other in self._service.pending
-                if other.name == listed.name
-                and other.region != listed.region
-                and self._journal.creation_of(other.image_id) is None
-                and await self._may_have_size(other.image_id, size_bytes)
-            ]
-        )
+        if listed.phase is not Phase.ACTIVE:
+            return ()
+        likely = [
+            other.image_id
+            for other in self._service.pending
+            if other.name == listed.name and other.region != listed.region and self._is_theirs(other)
+        ]
+        unlike: set[str] = set()
 
-    async def _may_have_size(self, image_id: str, size_bytes: int | None) -> bool:
-        try:
-            details = await self._service.details(image_id)
-        except ServiceError:
-            return True
-        pending = details.phase is Phase.PENDING
-        return pending and (None in (size_bytes, details.size_bytes) or details.size_bytes in (0, size_bytes))
+        async def look(image_id: str) -> None:
+            with suppress(ServiceError):
+                if not _may_be_copy(await self._service.details(image_id), size_bytes):
+                    unlike.add(image_id)
+
+        with trio.move_on_after(settings.listing_patience_s):
+            async with trio.open_nursery() as nursery:
+                for image_id in likely:
+                    nursery.start_soon(look, image_id)
+        return tuple(image_id for image_id in likely if image_id not in unlike)
+
+    def _is_theirs(self, other: ListedImage) -> bool:
+        """Whether an image is somebody else's and shall stay, as far as can be told."""
+        ours = self._journal.creation_of(other.image_id) is not None or self._view.hides(other.image_id)
+        return not ours and not is_leaving(other.status)
+
+
+def _may_be_copy(details: ImageDetails, size_bytes: int | None) -> bool:
+    """Whether these may be the details of a copy that is being made of an image of *size_bytes*."""
+    if details.phase is not Phase.PENDING or is_leaving(details.status):
+        return False
+    return None in (size_bytes, details.size_bytes) or details.size_bytes in (0, size_bytes)

@@ -52,33 +52,44 @@ class Repeater:
         gone_is_done: bool = False,
     ) -> None:
         errand.commit()
-        in_doubt = False
+        doubt: ServiceError | None = None
         while True:
             try:
                 await self._service.call(change, errand.left_s)
             except ServiceError as error:
-                if in_doubt and gone_is_done and isinstance(error, RefusedUnknownImage):
+                if doubt is not None and gone_is_done and isinstance(error, RefusedUnknownImage):
+                    await self._check_gone(image_id, error, doubt)
                     return
-                if not in_doubt and isinstance(error, Refused):
+                if doubt is None and isinstance(error, Refused):
                     raise await self._service.judged(image_id, error) from None
-                if not in_doubt and not error.maybe_done:
+                if doubt is None and not error.maybe_done:
                     raise
                 if isinstance(error, PutOff):
                     again = await errand.sit_out(error)
                 else:
-                    again = not in_doubt and errand.attended
+                    again = doubt is None and errand.attended
                 if await is_done():
                     return
                 if not again:
-                    if not in_doubt or isinstance(error, PutOff):
+                    if doubt is None or isinstance(error, PutOff):
                         raise
                     await trio.sleep(self._second_look_s)
                     if await is_done():
                         return
                     raise
-                in_doubt = True
+                doubt = error
             else:
                 return
+
+    async def _check_gone(self, image_id: str, refusal: RefusedUnknownImage, doubt: ServiceError) -> None:
+        """Raise what a refusal means that comes after *doubt*, unless it is that the image is gone by now.
+
+        So it is taken for where an answer was lost; what was put off was most likely not carried out.
+        """
+        if isinstance(doubt, PutOff):
+            judged = await self._service.judged(image_id, refusal)
+            if not isinstance(judged, RefusedUnknownImage):
+                raise judged from None
 
     async def _is_named(self, image_id: str, name: str) -> bool:
         """Whether listing or details, which may both be old, show the name."""

@@ -87,12 +87,20 @@ class Service:
     async def judged(self, image_id: str, refusal: Refused) -> Refused:
         """What the *refusal* of a change means.
 
-        An image that the service says it does not know, and shows all the same, is not the account's own.
+        An image that the service says it does not know, and shows all the same, is not the account's own, or not
+        ready. RefusedUnknownImage is only what is confirmed.
         """
         if isinstance(refusal, RefusedUnknownImage):
-            with suppress(ServiceError):
-                if (await self.details(image_id)).phase is Phase.ACTIVE:
-                    return RefusedPermission(f"{refusal}, although it is there: only its owner can do that")
+            try:
+                details = await self.details(image_id)
+            except RefusedUnknownImage:
+                return refusal
+            except ServiceError as error:
+                return Refused(f"{refusal}, and it cannot be told whether it is there: {error}")
+            if details.phase is Phase.ACTIVE:
+                return RefusedPermission(f"{refusal}, although it is there: only its owner can do that")
+            if not is_leaving(details.status):
+                return Refused(f"{refusal}, although it is there ({details.status or 'no status'})")
         return refusal
 
     async def is_gone(self, image_id: str) -> bool:

@@ -41,7 +41,8 @@ class Deletion:
 
     At the end of a move, ``replica_id`` is the image that takes its place: both must be active with this
     ``size_bytes`` and ``checksum``, or the image stays. ``awaits`` are images that somebody else may be making of it:
-    it goes once they are active or gone, and stays where one of them fails.
+    it goes once they are active or gone, and stays where one of them fails. ``promised`` tells that the service has
+    named the image, and did not know it yet when it was asked to delete it.
     """
 
     image_id: str
@@ -49,6 +50,7 @@ class Deletion:
     size_bytes: int | None = None
     checksum: str | None = None
     awaits: tuple[str, ...] = ()
+    promised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
