@@ -22,7 +22,7 @@ from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.writeback import IndexWriter
 from imagefs.core.models import ImageDetails, ListedImage, Phase
-from imagefs.errors import RefusedUnknownImage, ServiceError, Unreachable
+from imagefs.errors import OutOfResources, RefusedUnknownImage, ServiceError, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,8 @@ class DetailsCache:
         level = logging.INFO if isinstance(error, RefusedUnknownImage) else logging.WARNING
         log.log(level, "The details of image %s cannot be had: %s", image_id, error)
         self._outage.note_failure(image_id, error)
-        self._failures[image_id] = copy(error)  # without the traceback, whose frames hold answers
+        if not isinstance(error, OutOfResources):  # which says nothing of the image
+            self._failures[image_id] = copy(error)  # without the traceback, whose frames hold answers
         self.note_error(image_id, str(error))
 
     def _received(self, answer: ImageDetails) -> ImageDetails:

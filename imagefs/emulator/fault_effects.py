@@ -198,7 +198,9 @@ def _on_replica(fields: Callable[[Fault], dict[str, Any]]) -> Altering:
 
 def _replica_killed(answer: Answer, _: Fault, account: Account) -> Answer:
     replica = account.get(_replica_id(answer))
-    if replica.settling is not None and replica.settling.settles_at_s is not None:
+    if replica.settling is None:  # it was faster
+        account.change(replica.image_id, status="killed")
+    elif replica.settling.settles_at_s is not None:
         account.settle(replica.image_id, becomes="killed", at_s=replica.settling.settles_at_s)
     return answer
 

@@ -56,6 +56,23 @@ def test_a_change_without_a_thread_is_refused_and_nothing_is_sent() -> None:
     play(scene)
 
 
+def test_details_are_asked_for_again_as_soon_as_there_are_threads_again() -> None:
+    """That this machine had none says nothing of the image: it is not what is answered for a while, as a failure is."""
+    service = ChangingService([image("1", "a")])
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            stage.has_threads = False
+            with pytest.raises(OutOfResources):
+                await account.details("1")
+            stage.has_threads = True
+            assert (await account.details("1")).image_id == "1"
+
+    play(scene)
+
+
 def test_a_lost_answer_is_settled_once_there_are_threads_again() -> None:
     """What became of a request is found out later, and it is not sent again."""
     service = ChangingService([image("1", "a")], fates=deque([LOST]))
