@@ -261,8 +261,10 @@ def without_frames(error: E) -> E:
     A traceback's frames hold what the calls worked on, an answer of many mebibytes perhaps, for as long as the error is
     kept. And where one of them holds the error, all of it stays until Python looks for such cycles.
     """
+    chain: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None:
+    while link is not None and link not in chain:  # one that is raised again later may lead back to itself
         link.__traceback__ = None
+        chain.append(link)
         link = link.__cause__ or link.__context__
     return error

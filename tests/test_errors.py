@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 
 import pytest
 
@@ -78,3 +79,20 @@ def test_only_a_lost_answer_may_have_done_something() -> None:
     """Whoever may have changed the account says so."""
     lost = {errors.AnswerLost, errors.ServerFailed, errors.PutOff}
     assert {kind for kind in all_errors(errors.ServiceError) if kind.maybe_done} == lost
+
+
+def test_an_error_that_is_kept_leads_to_no_frame_even_where_it_leads_back_to_itself() -> None:
+    """Raised, the cause of another one, and raised again while that is handled."""
+    first = errors.Unreachable("first")
+    try:
+        try:
+            raise first
+        except errors.Unreachable as error:
+            raise errors.AnswerLost("second") from error
+    except errors.AnswerLost as error:
+        second = error
+        with suppress(errors.Unreachable):
+            raise first  # noqa: B904  # the same error
+    assert (first.__context__, second.__cause__) == (second, first)
+    assert errors.without_frames(first) is first
+    assert (first.__traceback__, second.__traceback__) == (None, None)
