@@ -135,6 +135,27 @@ BUGS: Final = (
         "test_account_moves.py::test_a_source_deleted_while_its_replica_is_pending",
     ),
     Bug(
+        "a deletion waits for what is being deleted",
+        "account/others",
+        "        return not ours and not is_leaving(other.status)",
+        "        return not ours",
+        "test_account_others.py::test_a_deletion_does_not_wait_for_what_others_are_deleting",
+    ),
+    Bug(
+        "a move goes on whose replica shall go",
+        "account/changes",
+        "                await self._forget_creation(image_id)\n                return\n",
+        "                return\n",
+        "test_account_others.py::test_removing_a_replica_that_is_not_checked_yet_undoes_its_move_whatever_others_are_making",
+    ),
+    Bug(
+        "a deletion waits for ever for what is listed no more",
+        "account/finishing",
+        "                if not overdue:\n                    raise\n",
+        "                raise\n",
+        "test_account_others.py::test_a_deletion_does_not_wait_for_ever_for_what_is_listed_no_more",
+    ),
+    Bug(
         "a move without a checksum to compare",
         "account/changes",
         "if move and None in (known.size_bytes, known.checksum):",

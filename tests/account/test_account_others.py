@@ -96,6 +96,26 @@ def test_a_deletion_does_not_wait_for_what_is_being_deleted() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(("listed_as", "detailed_as"), [("deleting", None), ("queued", "pending_delete")])
+def test_a_deletion_does_not_wait_for_what_others_are_deleting(
+    listed_as: str, detailed_as: str | None
+) -> None:
+    """The listing says so, or the details do."""
+    service = ChangingService([image("1", "a"), replace(THEIRS, status=listed_as)])
+    if detailed_as is None:
+        service.failures["9"] = Unreachable("no answer")
+    else:
+        service.details["9"] = replace(details_of(THEIRS), status=detailed_as)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            await account.delete("1")
+            assert service.changes == [("delete", "1")]
+
+    play(scene)
+
+
 def test_a_deletion_does_not_wait_for_what_shall_go_itself() -> None:
     """A replica that cannot be deleted yet, and then its source: neither comes back when the replica fails."""
     service = ChangingService([image("1", "a"), image("2", "b"), THEIRS], pending_changes=False)
