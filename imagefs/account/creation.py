@@ -132,7 +132,7 @@ class Creator:
                 errand.doubt = _doubt(error)
                 again = isinstance(error, PutOff) and await errand.sit_out(error)
                 found = await self._find(entry, 0.0 if isinstance(error, PutOff) else look_for_s)
-                if found is None and again:
+                if found is None and again and errand.attended:
                     continue
                 if found is None:
                     await self._journal.settle(entry)

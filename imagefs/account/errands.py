@@ -61,7 +61,10 @@ class Errand:
         return max(self._ends_at - self._clock() - _ANSWER_S, 0.0)
 
     async def sit_out(self, error: PutOff) -> bool:
-        """Wait for as long as the service asks, and a random time more; False where nobody waits for that long."""
+        """Wait for as long as the service asks, and a random time more; False at once where nobody waits for that long.
+
+        Somebody may have left meanwhile, so whoever asks again looks whether that is still ``attended``.
+        """
         pause_s = next(self._pauses) + (error.retry_after_s or 0.0)
         if not self.attended or pause_s >= self.left_s:
             return False

@@ -64,13 +64,10 @@ class Repeater:
                     raise await self._service.judged(image_id, error) from None
                 if doubt is None and not error.maybe_done:
                     raise
-                if isinstance(error, PutOff):
-                    again = await errand.sit_out(error)
-                else:
-                    again = doubt is None and errand.attended
+                again = await errand.sit_out(error) if isinstance(error, PutOff) else doubt is None
                 if await is_done():
                     return
-                if not again:
+                if not again or not errand.attended:
                     if doubt is None or isinstance(error, PutOff):
                         raise
                     await trio.sleep(self._second_look_s)

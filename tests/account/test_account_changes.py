@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import trio
 from account_changing import AWAY, DROPPED, LOST, ChangingService
-from account_fakes import FakeIndex, Stage, details_of, image, play
+from account_fakes import FakeIndex, FakeListing, Stage, details_of, image, play
 
 from imagefs.account import Account, AccountSettings
 from imagefs.core.control_lines import parse_line
@@ -521,6 +521,43 @@ def test_what_the_service_puts_off_for_too_long_ends_in_time(kind: str, asked_s:
                 await changes[kind](account)
             waited_s = trio.current_time() - began
             assert waited_s < 1 if asked_s == 600 else 15 < waited_s < 30
+            assert service.names() == [("toronto", "a")]
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+@pytest.mark.parametrize("during", ["wait", "look"])
+@pytest.mark.parametrize("kind", ["rename", "delete", *CREATING])
+def test_what_the_service_puts_off_is_not_asked_for_again_when_nobody_waits_any_more(
+    kind: str, during: str
+) -> None:
+    """One who gives up, during the wait or the look after it, does not find it done later."""
+    patience = trio.CancelScope()
+
+    class Watched(ChangingService):
+        def list_images(self, *args: object, **named: object) -> FakeListing:
+            if self.changes:
+                patience.cancel()
+            return super().list_images()
+
+    service = Watched([image("1", "a")], fates=deque([PutOff("503", 10.0)]))
+    stage = Stage(service)
+    changes = CREATING | {
+        "rename": lambda account: account.rename("1", "b"),
+        "delete": lambda account: account.delete("1"),
+    }
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            if during == "wait":
+                patience.deadline = trio.current_time() + 5
+            with patience:
+                await changes[kind](account)
+            assert patience.cancelled_caught
+            await trio.sleep(200)
+            assert len(service.changes) == 1
             assert service.names() == [("toronto", "a")]
             assert stage.index.intents == {}
 
