@@ -363,7 +363,7 @@ def test_who_reads_an_image_that_is_moved_goes_on(service, mount):
 
 def test_a_replica_that_is_unlike_its_source_serves_none_of_its_readers(service, mount):
     """A move that failed has made nobody of it: whoever has the source open is told when that goes later on."""
-    image_id = service.add_synthetic("a", "toronto", 64 * MIB, seed=1)
+    image_id = service.add_synthetic("a", "toronto", 16 * MIB, seed=1)
     mounted = mount()
     mounted.may_log("replica|another size or checksum|invalid image|gone from the account")
     service.faults.add(Fault("replica_checksum", times=None))
@@ -372,10 +372,10 @@ def test_a_replica_that_is_unlike_its_source_serves_none_of_its_readers(service,
         run("mv", mounted / "toronto/a", mounted / "montreal/a")
         eventually((mounted / "toronto/a").exists, within_s=60)
         (replica,) = (image for image in service.images() if image.region == "montreal")
-        service.change_content(replica.image_id, bytes(64 * MIB))
+        service.change_content(replica.image_id, bytes(16 * MIB))
         service.remove_image(image_id)
         with pytest.raises(OSError, match="Stale file handle"):
-            os.pread(reader.fileno(), 4096, 48 * MIB)
+            os.pread(reader.fileno(), 4096, 12 * MIB)
 
 
 def test_open_readers_keep_what_is_cached(service, mount):
