@@ -157,6 +157,25 @@ def test_an_image_is_moved_to_one_region_only() -> None:
     play(scene)
 
 
+def test_readers_learn_of_a_move_that_its_caller_gave_up() -> None:
+    """Ctrl-C ends mv and not the move: what reads the source is told of the replica all the same."""
+    stage, service = stage_of(image("1", "a"))
+    moved: set[tuple[str, str]] = set()
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            account.subscribe(on_moved=lambda *ids: moved.add(ids))
+            await account.images()
+            with trio.move_on_after(0.15) as waiting:  # once the service was asked
+                await account.move("1", "montreal", "b")
+            assert waiting.cancelled_caught
+            await trio.sleep(200)
+            assert service.names() == [("montreal", "b")]
+            assert moved == {("1", "100")}
+
+    play(scene)
+
+
 @pytest.mark.parametrize("ends", ["active", "killed"])
 def test_a_source_deleted_while_its_replica_is_pending(ends: str) -> None:
     """``cp a b; rm a``: hidden at once, deleted when the replica is right, and shown again where it fails."""
