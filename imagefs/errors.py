@@ -156,7 +156,7 @@ class ImageChanged(ContentError):
 
 
 class Outdated(ImageChanged):
-    """What is to be opened has other content than the kernel believes, which looks the name up again."""
+    """What a name led to has other content than the kernel believes, or is gone: it looks the name up again."""
 
 
 class TransferBroken(ContentError):

@@ -17,7 +17,6 @@ from imagefs.errors import (
     ImagefsError,
     ImagePending,
     ImageUnusable,
-    NotFound,
     NotSupported,
     Outdated,
     ReadOnly,
@@ -78,11 +77,11 @@ class Files:
         A pending image can be opened only where the opener is *patient* (O_NONBLOCK): not to be read, but for fsync(2)
         to wait for it. So does sync(1).
 
-        Raises NotFound, ImagePending, ImageFailed, ImageUnusable, Outdated, and what the service's calls raise.
+        Raises ImagePending, ImageFailed, ImageUnusable, Outdated, and what the service's calls raise.
         """
         image = (await self._account.images()).by_id.get(image_id)
         if image is None:
-            raise NotFound(f"Image {image_id} is gone from the account.")
+            raise Outdated(f"Image {image_id} is gone from the account.")
         if patient and image.phase is Phase.PENDING:
             return OpenedFile(self._add(_OpenPending(image_id)), direct=True)
         key = await self._content_key(image)

@@ -12,7 +12,7 @@ import trio
 
 from imagefs.account import Account
 from imagefs.core.models import ImageDetails, ListedImage
-from imagefs.errors import MalformedAnswer, NotFound, Refused, ServiceError
+from imagefs.errors import MalformedAnswer, Outdated, Refused, ServiceError
 from imagefs.vfs import xattrs
 from imagefs.vfs.attributes import AttributeRules, Attributes
 from imagefs.vfs.control import ControlFiles
@@ -42,7 +42,7 @@ class Metadata:
         self._rules = rules
 
     async def attributes(self, node: Node, patience_s: float = math.inf) -> Attributes:
-        """What stat(2) shows. Raises NotFound, and what the service's calls raise.
+        """What stat(2) shows. Raises Outdated, and what the service's calls raise.
 
         An image whose details are still missing after *patience_s*, if that is given, has no size yet.
         """
@@ -77,7 +77,7 @@ class Metadata:
         """An image that is gone from the listing still has attributes while it is open."""
         opened = self._files.open_copy_of(image_id)
         if opened is None:
-            raise NotFound(f"Image {image_id} is gone from the account.")
+            raise Outdated(f"Image {image_id} is gone from the account.")
         image, key = opened
         details = ImageDetails(
             image_id, image.name, image.region, image.status, key.size_bytes, key.checksum, None
@@ -100,7 +100,7 @@ class Metadata:
         return self._rules.of_image(image, details, self._account.local_mtime(node.image_id))
 
     async def xattrs(self, node: Node) -> dict[bytes, bytes]:
-        """The extended attributes, by name. Raises NotFound."""
+        """The extended attributes, by name. Raises Outdated."""
         if isinstance(node, Root):
             return xattrs.of_root(os.getpid())
         if not isinstance(node, Image):
@@ -108,7 +108,7 @@ class Metadata:
         image_id = node.image_id
         image = (await self._account.images()).by_id.get(image_id)
         if image is None:
-            raise NotFound(f"Image {image_id} is gone from the account.")
+            raise Outdated(f"Image {image_id} is gone from the account.")
         try:
             details = await self._account.details(image_id)
         except ServiceError as failure:  # which attribute .error is there to tell

@@ -275,3 +275,16 @@ def test_rsync_of_a_region_is_not_held_up_by_the_control_file(service, mount):
     assert b".fetch" in done.stderr
     assert service.ledger.count("replicate") == 2
     assert sorted(image.region for image in service.images()) == ["montreal", "roubaix", "toronto"]
+
+
+@pytest.mark.parametrize("command", [["sync"], ["stat"], ["getfattr", "-d"]])
+def test_a_name_that_becomes_another_images_leads_there_at_once(service, mount, source, command):
+    """The kernel may still know it as that of the image that was removed."""
+    first = service.add_image("a.iso", "toronto", b"first")
+    mounted = mount()
+    path = mounted / "toronto" / "a.iso"
+    assert text("cat", path) == "first"
+    run("bash", "-c", 'echo "$1" > "$2"', "bash", f"http://{source}/a.iso", mounted / "toronto" / ".fetch")
+    text("ls", path)
+    run("rm", path.with_name(f"a~{first}.iso"))
+    run(*command, path)
