@@ -478,8 +478,8 @@ def test_a_compressed_answer_that_grows_without_end_takes_no_memory(peer, client
     [
         (b"{}", "gzip"),
         (b"\x0b\x02", "br"),
-        (gzip.compress(b"{}"), "gzip, gzip"),
-        (gzip.compress(b"{}")[:-9], "gzip"),
+        (gzip.compress(b"{}", mtime=0), "gzip, gzip"),
+        (gzip.compress(b"{}", mtime=0)[:-9], "gzip"),
     ],
 )
 def test_an_answer_that_cannot_be_decoded_is_malformed(peer, client, change, body, coding):
