@@ -75,8 +75,11 @@ class AccountSettings:
     second_look_s: float = 3.0
     """The pause before the account is looked at again for what a lost answer may have led to."""
 
-    look_for_s: float = 30.0
-    """How long it is looked for a new image whose request had no answer; it is never asked for again."""
+    look_for_s: float = 9.0
+    """How long it is looked for a new image whose request had no answer; it is never asked for again.
+
+    Who waits for it holds up others: the kernel lets one program at a time rename between directories.
+    """
 
     settle_s: float = 30.0
     """How long after an answer the listing may still show what was before it."""

@@ -433,7 +433,7 @@ def test_a_replica_id_that_is_not_new_is_not_believed() -> None:
     async def scene() -> None:
         async with stage.account() as account:
             await account.images()
-            with pytest.raises(AnswerLost, match=r"not new.*background"):
+            with pytest.raises(AnswerLost, match=r"not new.*not asked for again"):
                 await account.move("1", "montreal", "b")
             await trio.sleep(100)
             assert names(account) == [("toronto", "a")]
