@@ -68,7 +68,7 @@ class Finisher:
     async def _give_name(self, entry: Entry[Creation], image: ListedImage) -> Refused | None:
         """Rename the image where its name is not the one wanted yet; the refusal, where it was refused."""
         name = entry.intent.name
-        if self._view.account_name(image) == name and entry not in self._name_unknown:
+        if self._is_known_as_wanted(entry, image):
             return None
         self._name_unknown.add(entry)  # until there is an answer
         refusal = None
@@ -81,11 +81,15 @@ class Finisher:
             self._view.note_renamed(image, name)
         return refusal
 
+    def _is_known_as_wanted(self, entry: Entry[Creation], image: ListedImage) -> bool:
+        """Whether the image has the name that is wanted, and no answer is missing that could have changed it."""
+        return self._view.account_name(image) == entry.intent.name and entry not in self._name_unknown
+
     async def _name_unlisted(self, entry: Entry[Creation], image_id: str) -> None:
         """Rename a new image that is not listed yet, once its details show that it is where it should be."""
         wanted = entry.intent
         image = promised_image(wanted, image_id)
-        if self._view.account_name(image) == wanted.name and entry not in self._name_unknown:
+        if self._is_known_as_wanted(entry, image):
             return
         with suppress(Refused):
             details = await self._service.details(image_id)

@@ -436,6 +436,11 @@ CREATING = {
     "fetch": lambda account: account.fetch(FETCH, "montreal"),
 }
 
+CHANGING = CREATING | {
+    "rename": lambda account: account.rename("1", "b"),
+    "delete": lambda account: account.delete("1"),
+}
+
 
 @pytest.mark.parametrize("kind", CREATING)
 @pytest.mark.parametrize("fate", [LOST, DROPPED])
@@ -481,20 +486,16 @@ def test_a_request_in_doubt_holds_up_none_but_its_own_name() -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("kind", ["rename", "delete", *CREATING])
+@pytest.mark.parametrize("kind", CHANGING)
 def test_what_the_service_puts_off_is_asked_for_again_while_someone_waits(kind: str) -> None:
     """Five times 503, with and without a time to wait; then it is done, once."""
     fates = (PutOff("503"), PutOff("503", 2.0), PutOff("503"), PutOff("503", 1.0), PutOff("503"))
     stage, service = stage_of(image("1", "a"), fates=fates)
-    changes = CREATING | {
-        "rename": lambda account: account.rename("1", "b"),
-        "delete": lambda account: account.delete("1"),
-    }
 
     async def scene() -> None:
         async with stage.account() as account:
             await account.images()
-            await changes[kind](account)
+            await CHANGING[kind](account)
             assert len(service.created) == (1 if kind in CREATING else 0)
             await trio.sleep(200)
             assert stage.index.intents == {} or kind == "fetch"
@@ -504,21 +505,17 @@ def test_what_the_service_puts_off_is_asked_for_again_while_someone_waits(kind: 
 
 
 @pytest.mark.parametrize("asked_s", [None, 5.0, 600.0])
-@pytest.mark.parametrize("kind", ["rename", "delete", *CREATING])
+@pytest.mark.parametrize("kind", CHANGING)
 def test_what_the_service_puts_off_for_too_long_ends_in_time(kind: str, asked_s: float | None) -> None:
     """With its own word, and nothing is done."""
     stage, service = stage_of(image("1", "a"), fates=(PutOff("503", asked_s),) * 50)
-    changes = CREATING | {
-        "rename": lambda account: account.rename("1", "b"),
-        "delete": lambda account: account.delete("1"),
-    }
 
     async def scene() -> None:
         async with stage.account() as account:
             await account.images()
             began = trio.current_time()
             with pytest.raises(PutOff):
-                await changes[kind](account)
+                await CHANGING[kind](account)
             waited_s = trio.current_time() - began
             assert waited_s < 1 if asked_s == 600 else 15 < waited_s < 30
             assert service.names() == [("toronto", "a")]
@@ -528,7 +525,7 @@ def test_what_the_service_puts_off_for_too_long_ends_in_time(kind: str, asked_s:
 
 
 @pytest.mark.parametrize("during", ["wait", "look"])
-@pytest.mark.parametrize("kind", ["rename", "delete", *CREATING])
+@pytest.mark.parametrize("kind", CHANGING)
 def test_what_the_service_puts_off_is_not_asked_for_again_when_nobody_waits_any_more(
     kind: str, during: str
 ) -> None:
@@ -543,10 +540,6 @@ def test_what_the_service_puts_off_is_not_asked_for_again_when_nobody_waits_any_
 
     service = Watched([image("1", "a")], fates=deque([PutOff("503", 10.0)]))
     stage = Stage(service)
-    changes = CREATING | {
-        "rename": lambda account: account.rename("1", "b"),
-        "delete": lambda account: account.delete("1"),
-    }
 
     async def scene() -> None:
         async with stage.account() as account:
@@ -554,7 +547,7 @@ def test_what_the_service_puts_off_is_not_asked_for_again_when_nobody_waits_any_
             if during == "wait":
                 patience.deadline = trio.current_time() + 5
             with patience:
-                await changes[kind](account)
+                await CHANGING[kind](account)
             assert patience.cancelled_caught
             await trio.sleep(200)
             assert len(service.changes) == 1

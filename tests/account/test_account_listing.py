@@ -298,22 +298,25 @@ def test_readers_are_released_when_the_account_ends() -> None:
     play(scene)
 
 
+class Void(FakeService):
+    """Where it is ``void``, its listings hold nothing in place of the images."""
+
+    void = False
+
+    def list_images(
+        self,
+        region: str | None = None,
+        *,
+        deadline_s: float | None = None,
+        no_connection_s: float | None = None,
+    ) -> FakeListing:
+        listing = super().list_images(region)
+        return FakeListing((), is_certain=False) if self.void else listing
+
+
 @pytest.mark.parametrize("gone", [False, True, "deleted", "deleting"])
 def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: bool | str) -> None:
     """Some servers write null for an empty list: those that were listed are asked about before they disappear."""
-
-    class Void(FakeService):
-        void = False
-
-        def list_images(
-            self,
-            region: str | None = None,
-            *,
-            deadline_s: float | None = None,
-            no_connection_s: float | None = None,
-        ) -> FakeListing:
-            listing = super().list_images(region)
-            return FakeListing((), is_certain=False) if self.void else listing
 
     service = Void([image("1"), image("2")])
 
@@ -341,18 +344,11 @@ def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: boo
 def test_a_first_listing_of_nothing_is_an_empty_account() -> None:
     """There is nothing yet that could disappear."""
 
-    class Void(FakeService):
-        def list_images(
-            self,
-            region: str | None = None,
-            *,
-            deadline_s: float | None = None,
-            no_connection_s: float | None = None,
-        ) -> FakeListing:
-            return FakeListing((), is_certain=False)
+    service = Void()
+    service.void = True
 
     async def scene() -> None:
-        async with Stage(Void()).account() as account:
+        async with Stage(service).account() as account:
             assert (await account.images()).images == ()
 
     play(scene)
