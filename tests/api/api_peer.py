@@ -95,15 +95,17 @@ class Peer:
 
 
 def read_request(reader) -> Request | None:
-    """The next request of a connection, or None at its end."""
+    """The next request of a connection, or None at its end, which may also cut one short."""
     line = reader.readline()
-    if not line:
-        return None
     headers = {}
-    while (header := reader.readline().strip()) != b"":
+    while (header := reader.readline()) != b"\r\n":
+        if not header:
+            return None
         name, _, value = header.decode().partition(":")
         headers[name.strip().lower()] = value.strip()
-    return Request(line.split()[1].decode(), headers, reader.read(int(headers.get("content-length", 0))))
+    length = int(headers.get("content-length", 0))
+    body = reader.read(length)
+    return Request(line.split()[1].decode(), headers, body) if len(body) == length else None
 
 
 def head(status: int = 200, **headers: object) -> bytes:
