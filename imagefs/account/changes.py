@@ -19,6 +19,7 @@ dropped, as nobody was told that it would be.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -40,6 +41,7 @@ from imagefs.core.intents import Creation, Deletion, Intent
 from imagefs.core.models import ContentKey, ImageDetails, ListedImage, Phase
 from imagefs.errors import (
     ImageFailed,
+    ImagefsError,
     ImagePending,
     NotFound,
     NotPermitted,
@@ -47,6 +49,8 @@ from imagefs.errors import (
     ReadOnly,
     Refused,
     RefusedUnknownImage,
+    ServiceError,
+    StoreError,
 )
 
 log = logging.getLogger(__name__)
@@ -95,12 +99,13 @@ class Changes:
         """Give an image another name."""
         self._check_writable()
         work = partial(self._rename, image_id, name)
-        await self._errands.run(f"The renaming of image {image_id}", work)
+        await self._errands.run(f"The renaming of image {image_id}", work, self._noting(image_id))
 
     async def delete(self, image_id: str) -> None:
         """Delete an image, or hide it and have it deleted once nothing needs it any more."""
         self._check_deletable()
-        await self._errands.run(f"The deletion of image {image_id}", partial(self._delete, image_id))
+        work = partial(self._delete, image_id)
+        await self._errands.run(f"The deletion of image {image_id}", work, self._noting(image_id))
 
     async def replicate(self, image_id: str, region: str, name: str, *, move: bool) -> str:
         """Have an image copied to another region under *name*; the replica's id. *move* deletes the source."""
@@ -108,7 +113,8 @@ class Changes:
             self._check_deletable()
         self._check_writable()
         subject = f"The replication of image {image_id} to {region!a}"
-        return await self._errands.run(subject, partial(self._replicate, image_id, region, name, move))
+        work = partial(self._replicate, image_id, region, name, move)
+        return await self._errands.run(subject, work, self._noting(image_id))
 
     async def fetch(self, request: FetchRequest, region: str, expected: ContentKey | None = None) -> str:
         """Have the service download an image; its id. *expected* is what it must hold, where that is known."""
@@ -140,6 +146,15 @@ class Changes:
             return entry.intent.location
         remark = self._journal.remark_on(image_id)
         return None if remark is None else remark.location
+
+    def _noting(self, image_id: str) -> Callable[[ImagefsError], None]:
+        """Keeps why a change fails as the last failure of its image, where that is there still."""
+
+        def note(error: ImagefsError) -> None:
+            if isinstance(error, ServiceError | StoreError) and self._shown(image_id) is not None:
+                self._details.note_error(image_id, str(error))
+
+        return note
 
     async def _resume(self, entry: Entry[Creation]) -> None:
         await self._creator.resume(entry)

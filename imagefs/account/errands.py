@@ -96,10 +96,16 @@ class Errands:
         """Wait until nobody waits for a change."""
         await self._idle.wait()
 
-    async def run(self, subject: str, work: Callable[[Errand], Awaitable[T]]) -> T:
+    async def run(
+        self,
+        subject: str,
+        work: Callable[[Errand], Awaitable[T]],
+        failed: Callable[[ImagefsError], None] = lambda _: None,
+    ) -> T:
         """What *work* gives. Cancelled, or past the deadline, it goes on only once it was committed.
 
-        Raises what *work* raises, and AnswerLost, Unreachable or Busy past the deadline.
+        Raises what *work* raises, and AnswerLost, Unreachable or Busy past the deadline. *failed* is told of each of
+        these, and of what *work* raises when nobody waits any more.
         """
         errand = Errand(self._around)
 
@@ -108,6 +114,7 @@ class Errands:
                 try:
                     return await work(errand)
                 except ImagefsError as error:
+                    failed(error)
                     if not errand.attended:
                         log.warning("A change that nobody waits for any more has failed: %s", error)
                     raise
@@ -129,4 +136,6 @@ class Errands:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-        raise errand.overdue(subject, self._deadline_s)
+        late = errand.overdue(subject, self._deadline_s)
+        failed(late)
+        raise late

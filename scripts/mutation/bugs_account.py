@@ -163,6 +163,13 @@ BUGS: Final = (
         "test_account_changes.py::test_what_cannot_be_replicated_is_refused_before_any_call",
     ),
     Bug(
+        "a change that fails is not told of its image",
+        "account/changes",
+        "                self._details.note_error(image_id, str(error))\n",
+        "                pass\n",
+        "test_account_changes.py::test_a_change_that_fails_is_the_last_failure_of_its_image",
+    ),
+    Bug(
         "a deadline that is none",
         "account/errands",
         "with trio.move_on_after(self._deadline_s):",

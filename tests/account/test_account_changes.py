@@ -442,6 +442,23 @@ CHANGING = CREATING | {
 }
 
 
+@pytest.mark.parametrize("kind", ["replicate", "move", "rename", "delete"])
+@pytest.mark.parametrize("error", [RefusedPermission("not on a Sunday"), Overloaded("not on a Sunday")])
+def test_a_change_that_fails_is_the_last_failure_of_its_image(kind: str, error: Exception) -> None:
+    """Whoever was told by an errno alone finds the service's words on the image."""
+    stage, _ = stage_of(image("1", "a"), fates=(error,))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            assert account.error_of("1") is None
+            with pytest.raises(type(error)):
+                await CHANGING[kind](account)
+            assert "not on a Sunday" in (account.error_of("1") or "")
+
+    play(scene)
+
+
 @pytest.mark.parametrize("kind", CREATING)
 @pytest.mark.parametrize("fate", [LOST, DROPPED])
 @pytest.mark.parametrize("lag_s", [60, 3600])
