@@ -5,11 +5,15 @@ off at that size. So an inode stands for one content for as long as the kernel k
 who have it open at the same time get the same bytes. Once an image turns out to have other content, its names lead to
 another inode, its next *edition*. Whoever opens an older one is told that it is outdated, whereupon the kernel looks
 the name up again (``do_filp_open`` in its fs/namei.c).
+
+The kernel goes on knowing an image's inode when the image is gone, until it needs the memory. Of such an inode only the
+number is kept here.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,6 +51,7 @@ class Editions:
         self._numbers = itertools.count(FIRST_NUMBER)
         self._latest: dict[str, Edition] = {}
         self._by_inode: dict[int, Edition] = {}
+        self._gone: set[int] = set()
 
     # What the kernel is told
 
@@ -76,13 +81,30 @@ class Editions:
 
     def forget(self, inode: int) -> None:
         """The kernel knows *inode* no more."""
+        self._gone.discard(inode)
         edition = self._by_inode.pop(inode, None)
         if edition is not None and self._latest.get(edition.node.image_id) is edition:
             del self._latest[edition.node.image_id]
 
+    def vanished(self, image_ids: Iterable[str]) -> list[int]:
+        """These images are gone. The inodes of those that nobody has open: from here on they stand for nothing.
+
+        If such an image is there again, its names lead to another inode.
+        """
+        idle = []
+        for image_id in image_ids:
+            edition = self._latest.get(image_id)
+            if edition is not None and not edition.handles:
+                inode = edition.node.inode
+                del self._latest[image_id], self._by_inode[inode]
+                self._gone.add(inode)
+                idle.append(inode)
+        return idle
+
     def _next(self, image_id: str) -> Edition:
         inode = image_inode(image_id)
-        node = Image(image_id, next(self._numbers) if inode in self._by_inode else 0)
+        is_taken = inode in self._by_inode or inode in self._gone
+        node = Image(image_id, next(self._numbers) if is_taken else 0)
         edition = Edition(node)
         self._latest[image_id] = self._by_inode[node.inode] = edition
         return edition

@@ -71,7 +71,10 @@ Node = Root | Region | Image | Control | Draft
 
 
 class InodeTable:
-    """The nodes that the kernel holds references to, with its lookup counts (fuse_lowlevel.h, forget)."""
+    """The nodes that the kernel holds references to, with its lookup counts (fuse_lowlevel.h, forget).
+
+    It holds them for as long as it has memory to spare, so what is gone is no node any more: the count alone stays.
+    """
 
     def __init__(self) -> None:
         self._nodes: dict[int, Node] = {ROOT_INODE: Root()}
@@ -86,16 +89,25 @@ class InodeTable:
         self._nodes[inode] = node
         self._lookups[inode] = self._lookups.get(inode, 0) + 1
 
-    def forget(self, inode: int, lookups: int) -> None:
-        """Take *lookups* back; the node goes with the last one."""
+    def forget(self, inode: int, lookups: int) -> bool:
+        """Take *lookups* back; the node goes with the last one. Whether that was it."""
         left = self._lookups.get(inode, 0) - lookups
         if left > 0:
             self._lookups[inode] = left
-        else:
-            self._lookups.pop(inode, None)
-            if inode != ROOT_INODE:
-                self._nodes.pop(inode, None)
+            return False
+        self._lookups.pop(inode, None)
+        if inode != ROOT_INODE:
+            self._nodes.pop(inode, None)
+        return True
+
+    def let_go(self, inode: int) -> None:
+        """*inode* stands for nothing any more, though the kernel may still use it."""
+        self._nodes.pop(inode, None)
+
+    def counts(self, inode: int) -> bool:
+        """Whether the kernel may still use *inode*, whatever has become of it."""
+        return inode in self._lookups
 
     def get(self, inode: int) -> Node | None:
-        """What *inode* stands for, if the kernel may still use it."""
+        """What *inode* stands for, if the kernel may still use it and it is not gone."""
         return self._nodes.get(inode)

@@ -6,9 +6,11 @@ image, and an image that is moved becomes its replica.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from imagefs.account import Account, Snapshot
 from imagefs.core.names import CONTROL_NAME, from_os
-from imagefs.errors import NotDirectory, NotFound
+from imagefs.errors import NotDirectory, NotFound, Outdated
 from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.editions import Editions
@@ -57,24 +59,32 @@ class Resolution:
     def forget(self, inode: int, lookups: int) -> None:
         """The kernel drops *lookups* references."""
         node = self._inodes.get(inode)
-        self._inodes.forget(inode, lookups)
-        if self._inodes.get(inode) is None:
-            if isinstance(node, Draft):
-                self._drafts.forget(node.number)
-            elif isinstance(node, Image):
-                self._editions.forget(inode)
+        if not self._inodes.forget(inode, lookups):
+            return
+        if isinstance(node, Draft):
+            self._drafts.forget(node.number)
+        else:
+            self._editions.forget(inode)
+            if isinstance(node, Image):
                 self._moved.pop(node.image_id, None)
 
+    def vanished(self, image_ids: Set[str]) -> None:
+        """These images are gone: nothing is kept of those that are neither open nor moved."""
+        for inode in self._editions.vanished(image_ids - self._moved.keys()):
+            self._inodes.let_go(inode)
+
     def looked_up(self, inode: int) -> Node | None:
-        """What *inode* stood for when the kernel was told of it."""
+        """What *inode* stood for when the kernel was told of it; None for an image that is gone."""
         return self._inodes.get(inode)
 
     def node(self, inode: int) -> Node:
         """What *inode* stands for by now: a settled draft is its image, and a moved image its replica.
 
-        Raises NotFound.
+        Raises Outdated for an image that is gone, NotFound for what the kernel cannot know.
         """
         node = self._inodes.get(inode)
+        if node is None and self._inodes.counts(inode):
+            raise Outdated("The image is gone from the account.")
         if node is None:
             raise NotFound(f"Inode {inode} is not known.")
         if isinstance(node, Image) and node.image_id in self._moved:

@@ -238,7 +238,9 @@ class Tree:
 
     def _listing_changed(self, old: Snapshot, new: Snapshot) -> None:
         missing = old.by_id.keys() - new.by_id.keys()
-        self.files.vanished({image_id for image_id in missing if not self._account.is_going(image_id)})
+        gone = {image_id for image_id in missing if not self._account.is_going(image_id)}
+        self.files.vanished(gone)
+        self._resolution.vanished(gone)
 
     def _details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
         """The image may have other content now: nobody may fetch the old content from it any more."""

@@ -185,6 +185,34 @@ BUGS: Final = (
         "test_vfs_editions.py::test_other_bytes_are_another_inode_while_somebody_has_the_old",
     ),
     Bug(
+        "an image that is gone is held for as long as the kernel knows its name",
+        "vfs/tree",
+        "        self._resolution.vanished(gone)\n",
+        "",
+        "test_vfs_editions.py::test_nothing_is_held_for_an_image_that_is_gone",
+    ),
+    Bug(
+        "an image that is there again has the inode that the kernel knows for what it was",
+        "vfs/editions",
+        "inode in self._by_inode or inode in self._gone",
+        "inode in self._by_inode",
+        "test_vfs_editions.py::test_an_image_that_is_there_again_is_another_inode_for_as_long_as_the_kernel_knows_the_first",
+    ),
+    Bug(
+        "what is open is dropped with its image",
+        "vfs/editions",
+        "if edition is not None and not edition.handles:",
+        "if edition is not None:",
+        "test_vfs_editions.py::test_what_is_open_or_moved_is_held_though_it_is_gone",
+    ),
+    Bug(
+        "what was moved is dropped with its source",
+        "vfs/resolution",
+        "self._editions.vanished(image_ids - self._moved.keys())",
+        "self._editions.vanished(image_ids)",
+        "test_vfs_editions.py::test_what_is_open_or_moved_is_held_though_it_is_gone",
+    ),
+    Bug(
         "a pending image is opened to be read",
         "vfs/files",
         "if patient and image.phase is Phase.PENDING:",
@@ -201,8 +229,8 @@ BUGS: Final = (
     Bug(
         "drafts that became images are kept",
         "vfs/resolution",
-        "                self._drafts.forget(node.number)",
-        "                pass",
+        "            self._drafts.forget(node.number)",
+        "            pass",
         "test_vfs_changes.py::test_a_created_file_is_its_image_from_then_on",
     ),
     Bug(

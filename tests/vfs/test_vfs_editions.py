@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
 from vfs_fakes import Grove, image, play
 
 from imagefs.core.inodes import image_inode, region_inode
-from imagefs.errors import Outdated, Unreachable
+from imagefs.errors import NotFound, Outdated, Unreachable
+from imagefs.vfs.editions import Edition
+from imagefs.vfs.nodes import Image
 
 TORONTO = region_inode("toronto")
 FIRST = image_inode("1")
@@ -113,5 +116,74 @@ def test_an_inode_keeps_its_size_while_nothing_is_known() -> None:
         grove.account.list_anew(image("1", "a", status="saving"))
         for found in (await grove.tree.attributes(FIRST), await grove.tree.lookup(TORONTO, b"a")):
             assert (found.size_bytes, found.mode & 0o777, found.ttl_s) == (1000, 0, 0.0)
+
+    play(scene)
+
+
+def held() -> int:
+    """How many objects this process holds for what the kernel knows of images."""
+    gc.collect()
+    return sum(isinstance(one, (Edition, Image)) for one in gc.get_objects())
+
+
+def test_nothing_is_held_for_an_image_that_is_gone() -> None:
+    """The kernel knows its name until it needs the memory, which may be never."""
+
+    async def scene() -> None:
+        rows = [image(str(number), f"image-{number}") for number in range(1, 101)]
+        before = held()
+        grove = Grove(*rows)
+        inodes = [await grove.find(b"toronto", row.name.encode()) for row in rows]
+        assert held() >= before + 2 * len(rows)
+        grove.account.list_anew()
+        assert held() <= before + 1
+        for inode in inodes:
+            with pytest.raises(Outdated):
+                await grove.tree.attributes(inode)
+            grove.tree.forget(inode, 1)
+            with pytest.raises(NotFound):
+                await grove.tree.attributes(inode)
+
+    play(scene)
+
+
+def test_an_image_that_is_there_again_is_another_inode_for_as_long_as_the_kernel_knows_the_first() -> None:
+    """Its content may be another, and what the kernel drops of the first is not the second's."""
+
+    async def scene() -> None:
+        grove = await grown()
+        assert await grove.find(b"toronto", b"a") == FIRST
+        rows = (await grove.account.images()).images
+        for lookups_left in (2, 1, 0):
+            grove.account.list_anew()
+            grove.account.list_anew(*rows)
+            found = await grove.find(b"toronto", b"a")
+            opened = await grove.tree.open(found, os.O_RDONLY)
+            await grove.files.release(opened.handle)
+            assert (found == FIRST) == (not lookups_left)
+            if lookups_left:
+                with pytest.raises(Outdated):
+                    await grove.tree.open(FIRST, os.O_RDONLY)
+                grove.tree.forget(FIRST, 1)
+
+    play(scene)
+
+
+def test_what_is_open_or_moved_is_held_though_it_is_gone() -> None:
+    """Who reads on is shown what he reads, and who has what was moved is led to its replica."""
+
+    async def scene() -> None:
+        grove = Grove(image("1", "a"), image("2", "b"))
+        first, second = await grove.find(b"toronto", b"a"), await grove.find(b"toronto", b"b")
+        montreal = await grove.find(b"montreal")
+        opened = await grove.tree.open(first, os.O_RDONLY)
+        await grove.tree.changes.rename(TORONTO, b"b", montreal, b"b", exchange=False)
+        grove.account.going.clear()
+        _, replica = (await grove.account.images()).images
+        grove.account.list_anew(image("2", "b"), replica)
+        grove.account.list_anew(replica)
+        assert (await grove.tree.attributes(first)).links == 0
+        assert await grove.files.read(opened.handle, 0, 3) == b"xxx"
+        assert (await grove.tree.attributes(second)).links == 1
 
     play(scene)
