@@ -215,7 +215,10 @@ class Changes:
             errand.begin()
             image = self._visible(image_id)
             self._check_replicable(image, region)
-            known = self._details.known(image_id) or await self._details.fetch(image_id)
+            known = self._details.known(image_id)
+            if known is None or known.phase is not Phase.ACTIVE:
+                known = await self._details.fetch(image_id)
+                self._check_replicable(known, region)  # they may be older than the listing, and not complete
             if move and None in (known.size_bytes, known.checksum):
                 raise NotSupported(
                     f"Image {image_id} has no size or checksum by which a replica could be checked: copy it, and"
@@ -275,7 +278,7 @@ class Changes:
         if self._around.settings.no_delete:
             raise NotPermitted("The account is mounted so that no image can be deleted or moved.")
 
-    def _check_replicable(self, image: ListedImage, region: str) -> None:
+    def _check_replicable(self, image: ListedImage | ImageDetails, region: str) -> None:
         if image.region == region:
             raise NotSupported(
                 f"Image {image.image_id} is in {region!a} already, and cannot be copied there."

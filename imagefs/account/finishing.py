@@ -59,10 +59,13 @@ class Finisher:
                 entry, f"Image {image_id}, which the service named as the new one, is in {image.region!a}"
             )
             return
-        refusal = await self._give_name(entry, image)
         if image.phase is Phase.FAILED:
+            with suppress(ServiceError):  # with its name or without: what was moved is shown again
+                await self._give_name(entry, image)
             await self._fail(entry, f"The service could not make image {image_id} ({image.status})")
-        elif image.phase is Phase.ACTIVE:
+            return
+        refusal = await self._give_name(entry, image)
+        if image.phase is Phase.ACTIVE:
             await self._check(entry, image, refusal)
 
     async def _give_name(self, entry: Entry[Creation], image: ListedImage) -> Refused | None:
@@ -105,7 +108,8 @@ class Finisher:
     async def _check(self, entry: Entry[Creation], image: ListedImage, refusal: Refused | None) -> None:
         """Settle an active image: it is finished, or it is not what it should be.
 
-        *refusal* is why it cannot be given its name, which is then left as it is.
+        *refusal* is why it cannot be given its name, which is then left as it is, unless the service may only be
+        late: a listing may tell that an image is active before it can be renamed.
         """
         wanted = entry.intent
         details = await self._details.fetch(image.image_id)
@@ -125,6 +129,8 @@ class Finisher:
             leaving.append(going)
         error = None
         if refusal is not None:
+            if is_unexplained(refusal):
+                self._put_up_with(entry, refusal, self._around.settings.settle_s)
             error = f"It could not be renamed to {wanted.name!a}: {refusal}"
             log.warning("Image %s keeps its name. %s", image.image_id, error)
         if error is not None or wanted.location is not None:
@@ -231,9 +237,16 @@ class Finisher:
         complete = details.phase is Phase.ACTIVE and None not in (details.size_bytes, details.checksum)
         if complete or details.phase is Phase.FAILED:
             return
+        doubt = MalformedAnswer(f"The details of image {details.image_id} do not say what it holds")
+        self._put_up_with(entry, doubt, self._around.settings.doubt_s)
+
+    def _put_up_with(
+        self, entry: Entry[Creation] | Entry[Deletion], error: ServiceError, patience_s: float
+    ) -> None:
+        """Raise *error*, so that the step is taken again, unless that has gone on for *patience_s*."""
         began_at = self._doubted_since.setdefault(entry, self._around.clock())
-        if self._around.clock() < began_at + self._around.settings.doubt_s:
-            raise MalformedAnswer(f"The details of image {details.image_id} do not say what it holds")
+        if self._around.clock() < began_at + patience_s:
+            raise error
 
     async def _keep(self, entry: Entry[Deletion], reason: str) -> None:
         """Show an image again that cannot be deleted."""
@@ -249,12 +262,17 @@ def promised_image(wanted: Creation, image_id: str) -> ListedImage:
 
 
 def is_for_now(refusal: Refused, image: ListedImage) -> bool:
-    """Whether a change of *image* may be accepted once it is no longer pending.
+    """Whether a change of *image* may be accepted once it is no longer pending."""
+    return image.phase is Phase.PENDING and is_unexplained(refusal)
 
-    A refusal that names a reason of its own, such as a permission, stands; that the service does not know what it
-    lists is none.
+
+def is_unexplained(refusal: Refused) -> bool:
+    """Whether a refusal may not stand for long.
+
+    One that names a reason of its own, such as a permission, stands; that the service does not know what it lists is
+    none.
     """
-    return image.phase is Phase.PENDING and type(refusal) in (Refused, RefusedUnknownImage)
+    return type(refusal) in (Refused, RefusedUnknownImage)
 
 
 def _is_like(details: ImageDetails, content: tuple[int | None, str | None]) -> bool:
