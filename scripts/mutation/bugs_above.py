@@ -318,6 +318,13 @@ BUGS: Final = (
         "test_fuse_operations.py::test_a_lack_of_memory_or_threads_is_no_bug",
     ),
     Bug(
+        "a terminal obeys what an error names",
+        "cli/__init__",
+        'line = printable(" ".join(message.split()))',
+        'line = " ".join(message.split())',
+        "test_cli_showing.py::test_no_error_reaches_a_terminal_as_it_is",
+    ),
+    Bug(
         "libraries log what they got",
         "cli/logs",
         'logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)',

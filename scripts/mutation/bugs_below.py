@@ -193,6 +193,21 @@ _API: Final = (
         "test_api_body.py::test_a_late_abort_does_not_hit_the_connections_next_user",
     ),
     Bug(
+        "any certificate is trusted",
+        "api/transport",
+        '"""Nothing to do: the context has',
+        'args[0].cert_reqs = "CERT_NONE"\n        """Nothing to do: the context has',
+        "test_api_tls.py::test_an_unknown_certificate_is_refused_at_once",
+    ),
+    Bug(
+        "passwords of netrc are sent",
+        "api/transport",
+        "headers={**self._headers, **headers}, data=form\n",
+        "headers={**self._headers, **headers}, data=form,\n"
+        "            auth=requests.utils.get_netrc_auth(self._base_url),\n",
+        "test_api_tls.py::test_netrc_is_never_used",
+    ),
+    Bug(
         "a redirect is followed",
         "api/transport",
         "        raw = response.raw\n",
@@ -243,6 +258,13 @@ _API: Final = (
         "if len(body) > most_bytes:",
         "if False:",
         "test_api_client.py::test_an_answer_over_the_limit_is_rejected",
+    ),
+    Bug(
+        "a listing of any length, unless told otherwise",
+        "api/limits",
+        "list_bytes: int = 32 * MIB",
+        "list_bytes: int = 1 << 40",
+        "test_api_client.py::test_an_answer_has_its_limit_by_default",
     ),
     Bug(
         "an overload of a change counts as not done",

@@ -298,6 +298,14 @@ def test_an_answer_over_the_limit_is_rejected(peer, connect):
         client.list_images()
 
 
+@pytest.mark.parametrize("call", [ServiceClient.list_images, lambda client: client.image_details("1")])
+def test_an_answer_has_its_limit_by_default(peer, client, call):
+    """A listing may be long, but neither it nor anything else takes what it likes."""
+    peer.script(answers(b'{"images": [], "x": "' + b"y" * (40 << 20) + b'"}'))
+    with pytest.raises(errors.MalformedAnswer, match=r"longer than \d+ bytes"):
+        call(client)
+
+
 def test_an_answer_that_may_be_cut_is_asked_for_again(peer, client):
     """Without a length, a listing that is not whole is taken for cut, and never for empty."""
     cut = sends_and_closes(b'HTTP/1.0 200 OK\r\n\r\n{"images": [')

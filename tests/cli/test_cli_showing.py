@@ -57,6 +57,14 @@ def test_without_any_mount(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         assert "on a mount of imagefs" in done.line
 
 
+def test_no_error_reaches_a_terminal_as_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Whatever it names."""
+    done = run(capsys, "umount", f"{tmp_path}/\x1b]0;title\x07\x9b2J")
+    assert done.status == 1
+    assert done.line.isprintable()
+    assert r"\x1b]0;title\x07\x9b2J" in done.line
+
+
 @given(st.text())
 def test_no_text_reaches_a_terminal_as_it_is(text: str) -> None:
     """On one line, without a control character."""

@@ -47,6 +47,7 @@ def test_the_key_appears_nowhere(service, mount, workspace):
         service.faults.add(fault)
     mounted = mount()
     mounted.may_log(".")
+    account = ("--api-url", service.api_url, "--credentials", service.credentials_file)
     seen = b""
     for command in (
         ("ls", "-lR", mounted.path),
@@ -54,6 +55,11 @@ def test_the_key_appears_nowhere(service, mount, workspace):
         ("cat", mounted / "toronto/a"),
         ("cat", mounted / "toronto/b"),
         ("getfattr", "-R", "-d", "-m", "-", mounted.path),
+        ("getfattr", "--only-values", "-n", "user.imagefs.status", mounted.path),
+        (*mounted.person.imagefs, "status", mounted.path),
+        (*mounted.person.imagefs, "ls", *account),
+        (*mounted.person.imagefs, "doctor", *account),
+        ("cat", mounted / "toronto/.fetch"),
         ("df", mounted.path),
         ("mount",),
         ("cat", f"/proc/{mounted.pid}/cmdline", f"/proc/{mounted.pid}/comm"),
