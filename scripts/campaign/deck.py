@@ -30,7 +30,7 @@ class Round:
 
 ROUNDS: Final = (
     Round("transfers", transfers.images, transfers.run, transfers.KINDS, often=16),
-    Round("changes", changes.images, changes.run, changes.KINDS, often=6),
+    Round("changes", changes.images, changes.run, changes.KINDS, often=7),
     Round("killed-changes", changes.few_images, changes.run_killed, changes.KILL_KINDS, often=3, calm=False),
     Round("killed-reads", machine.images, machine.run_killed, machine.KILL_KINDS, often=3, calm=False),
     Round("stopped", machine.images, machine.run_stopped, machine.STOP_KINDS),
