@@ -142,25 +142,29 @@ def dial(
 ) -> BudgetSocket:
     """A connection to *host*, whose addresses are tried in turn, all of it within *timeout_s*.
 
-    What is left of the time remains as the socket's budget. Raises `socket.gaierror` where the name is not
-    known, `TimeoutError`, or the `OSError` of the last address.
+    Each gets an equal share of the time that is left, so that a silent one keeps nobody from the next. What is left
+    of the time in the end remains as the socket's budget. Raises `socket.gaierror` where the name is not known,
+    `TimeoutError`, or the `OSError` of the last address.
     """
     expires_s = time.monotonic() + timeout_s
     failure: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _name, address in _resolve(host, port, timeout_s, resolver):
+    addresses = _resolve(host, port, timeout_s, resolver)
+    for tried, (family, kind, protocol, _name, address) in enumerate(addresses):
         left_s = expires_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("timed out")
-        sock = BudgetSocket(family, kind, protocol)
-        try:
-            for option in options:
-                sock.setsockopt(*option)
-            sock.settimeout(left_s)
-            sock.connect(address)
-        except OSError as exc:
-            sock.close()
-            failure = exc
-        else:
+        with contextlib.ExitStack() as closing:
+            try:
+                sock = closing.enter_context(BudgetSocket(family, kind, protocol))
+                for option in options:
+                    sock.setsockopt(*option)
+                sock.settimeout(left_s / (len(addresses) - tried))
+                sock.connect(address)
+            except OSError as exc:
+                failure = exc
+                continue
+            sock.settimeout(max(expires_s - time.monotonic(), _LEAST_TIMEOUT_S))
+            closing.pop_all()
             return sock
     raise failure
 

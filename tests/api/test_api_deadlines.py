@@ -91,19 +91,25 @@ def test_a_silent_connection_leaves_time_to_look_what_became_of_a_change(peer):
     client.close()
 
 
-def test_a_service_that_accepts_no_connection_ends_a_call():
-    """A full backlog leaves the handshake of TCP unanswered."""
+@pytest.fixture
+def silent_address():
+    """One that connections are never made to: a full backlog leaves the handshake of TCP unanswered."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         for filler in (first, second):
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        client = ServiceClient(CREDENTIALS, f"http://127.0.0.1:{listener.getsockname()[1]}/", limits=SHORT)
-        with pytest.raises(errors.Unreachable) as caught:
-            client.delete_image("1")
-        assert not caught.value.maybe_done
-        client.close()
+        yield listener.getsockname()
+
+
+def test_a_service_that_accepts_no_connection_ends_a_call(silent_address):
+    """By the deadline, and nothing was done."""
+    client = ServiceClient(CREDENTIALS, f"http://127.0.0.1:{silent_address[1]}/", limits=SHORT)
+    with pytest.raises(errors.Unreachable) as caught:
+        client.delete_image("1")
+    assert not caught.value.maybe_done
+    client.close()
 
 
 def test_a_name_lookup_that_hangs_ends():
@@ -119,17 +125,49 @@ def test_a_name_lookup_that_hangs_ends():
     asked.set()
 
 
+def resolver_of(*addresses, families=(socket.AF_INET, socket.AF_INET)):
+    """Answers with *addresses*."""
+
+    def resolver(*_args):
+        return [
+            (family, socket.SOCK_STREAM, 6, "", address)
+            for family, address in zip(families, addresses, strict=True)
+        ]
+
+    return resolver
+
+
 def test_the_addresses_of_a_host_are_tried_in_turn(peer):
     """A dead address costs nothing but time."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         dead = listener.getsockname()
+    resolver = resolver_of(dead, ("127.0.0.1", peer.port))
+    dial("example.com", 443, 5, resolver=resolver).close()
 
-    def resolver(*_args):
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
-            for address in (dead, ("127.0.0.1", peer.port))
-        ]
 
+def test_a_silent_address_leaves_time_for_the_next(peer, silent_address):
+    """As an IPv6 one does that leads nowhere. What is left of all the time is what the connection has."""
+    resolver = resolver_of(silent_address, ("127.0.0.1", peer.port))
+    with dial("example.com", 443, 2, resolver=resolver) as sock:
+        assert sock.getpeername() == ("127.0.0.1", peer.port)
+        assert 0 < sock.gettimeout() < 1.2
+    resolver = resolver_of(("127.0.0.1", peer.port), silent_address)
+    with dial("example.com", 443, 60, resolver=resolver) as sock:
+        assert sock.gettimeout() > 31
+
+
+def test_where_all_addresses_are_silent_the_time_is_up(silent_address):
+    """Not before."""
+    began_s = time.monotonic()
+    with pytest.raises(TimeoutError):
+        dial("example.com", 443, 0.2, resolver=resolver_of(silent_address, silent_address))
+    assert time.monotonic() - began_s > 0.19
+
+
+def test_an_address_of_a_family_that_this_machine_lacks_is_passed_over(peer):
+    """The resolver may know an IPv6 address where the kernel was told to do without."""
+    no_family = 255
+    resolver = resolver_of(("::1", 1), ("127.0.0.1", peer.port), families=(no_family, socket.AF_INET))
     dial("example.com", 443, 5, resolver=resolver).close()
 
 
