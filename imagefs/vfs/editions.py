@@ -52,6 +52,7 @@ class Editions:
         self._latest: dict[str, Edition] = {}
         self._by_inode: dict[int, Edition] = {}
         self._gone: set[int] = set()
+        self._read_by: dict[Reader, Edition] = {}
 
     # What the kernel is told
 
@@ -128,11 +129,12 @@ class Editions:
         edition.handles += 1
         edition.given = given
         edition.pages_of = key
+        self._read_by[reader] = edition
         return keep_pages
 
-    def closed(self, inode: int, reader: Reader) -> None:
-        """One handle less on *inode*."""
-        edition = self._by_inode[inode]
+    def closed(self, reader: Reader) -> None:
+        """One handle less. The kernel may have forgotten the inode by now: that can overtake the notice of a close."""
+        edition = self._read_by.pop(reader)
         edition.handles -= 1
         if not reader.content.keepable:  # what the kernel has cached could be wrong still
             edition.pages_of = None

@@ -39,7 +39,6 @@ class OpenedFile:
 @dataclass(eq=False, slots=True)
 class _OpenImage:
     image: ListedImage
-    inode: int
     reader: Reader
 
 
@@ -91,7 +90,7 @@ class Files:
         except Outdated:
             self._library.close(reader)
             raise
-        return OpenedFile(self._add(_OpenImage(image, inode, reader)), keep_cache)
+        return OpenedFile(self._add(_OpenImage(image, reader)), keep_cache)
 
     def open_draft(self, draft: DraftFile, *, writable: bool) -> OpenedFile:
         """One handle more on a draft. One who only reads it decides nothing when he closes it."""
@@ -111,7 +110,7 @@ class Files:
         """The last descriptor of the handle was closed."""
         file = self._open.pop(handle, None)
         if isinstance(file, _OpenImage):
-            self.editions.closed(file.inode, file.reader)
+            self.editions.closed(file.reader)
             self._library.close(file.reader)
         elif isinstance(file, _OpenDraft):
             await self._drafts.released(file.draft)

@@ -72,6 +72,26 @@ def test_other_bytes_are_another_inode_while_somebody_has_the_old() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("found_again", [False, True], ids=["gone", "looked up again"])
+def test_an_inode_can_be_forgotten_before_its_file_is_closed(found_again: bool) -> None:
+    """Closing is told in the background, where other requests may be waited for, and FORGET passes by them."""
+
+    async def scene() -> None:
+        grove = await grown()
+        old = await grove.tree.open(FIRST, os.O_RDONLY)
+        grove.tree.forget(FIRST, 1)
+        if found_again:
+            assert await grove.find(b"toronto", b"a") == FIRST
+            await grove.tree.open(FIRST, os.O_RDONLY)
+        await grove.files.release(old.handle)
+        assert grove.library.closed == grove.library.opened[:1]
+        if found_again:
+            grove.account.change_details("1", checksum="0" * 32)
+            assert await opened_anew(grove, FIRST) != FIRST  # the second handle still has the old
+
+    play(scene)
+
+
 def test_a_content_fetched_anew_is_another_inode() -> None:
     """Who holds bytes that turned out wrong has pages with such bytes."""
 
