@@ -245,6 +245,11 @@ static void added_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_i
         libfuse.reply_err(req, EOPNOTSUPP); /* the kernel reads and writes instead; ENOSYS would be for good */
 }
 
+/* How many requests that no program waits for directly may be under way: all readahead, and that a file was closed.
+ * The kernel's own 12 would be taken by a few reads of an image that does not come, and all others would wait for them.
+ * Half of what is answered at once (MAX_REQUESTS in session.py), so that the rest of the tree never waits for these. */
+#define MAX_BACKGROUND 500
+
 /*
  * Features of the kernel that pyfuse3 leaves as libfuse has them (fuse_common.h):
  *
@@ -262,6 +267,7 @@ static void changed_init(void *userdata, struct fuse_conn_info *conn)
     conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
     conn->want &= ~(unsigned int)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
     conn->max_readahead = UINT32_MAX;
+    conn->max_background = MAX_BACKGROUND;
 }
 
 /* ---- What pyfuse3 calls ---- */

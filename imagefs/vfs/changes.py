@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imagefs.account import Account
-from imagefs.core.names import decode, from_os, is_copy_of_control
+from imagefs.core.names import decode, encode, from_os, is_copy_of_control
 from imagefs.errors import Exists, NotFound, NotPermitted, ReadOnly, TreeError
 from imagefs.vfs.attributes import AttributeRules, Attributes
 from imagefs.vfs.drafts import Drafts
@@ -97,6 +97,9 @@ class Changes:
         name = decode(filename)
         if old == new:
             await self._account.rename(source.image_id, name)
+            image = snapshot.by_id.get(source.image_id)
+            if image is None or from_os(old_name) != encode(image.name):
+                self._resolution.renamed(source.image_id)
         else:
             replica_id = await self._account.move(source.image_id, new.name, name)
             self._resolution.moved(source.image_id, replica_id)

@@ -33,12 +33,14 @@ below."""
 class Edition:
     """One of them.
 
-    ``told`` are the attributes with a size that the kernel was told first; ``handles`` says how many have it open,
+    ``told`` are the attributes with a size that the kernel was told first; ``vague``: it was told of the inode before
+    that, and may take it for empty still while it handles another answer. ``handles`` says how many have it open,
     ``given`` what these get, and ``pages_of`` what the kernel's pages hold and nothing else.
     """
 
     node: Image
     told: Attributes | None = None
+    vague: bool = False
     handles: int = 0
     given: tuple[ContentKey, int] | None = None
     pages_of: ContentKey | None = None
@@ -69,8 +71,9 @@ class Editions:
         if edition is None:
             return attributes
         attributes = replace(attributes, edition=edition.node.number)
-        if edition.told is None and attributes.settled:
-            edition.told = attributes
+        if edition.told is None:
+            edition.vague = edition.vague or not attributes.settled
+            edition.told = None if edition.vague else attributes
         if edition.told is None or (attributes.settled and _fits(edition, attributes)):
             return attributes
         return replace(edition.told, mode=attributes.mode, links=attributes.links, ttl_s=0.0, entry_ttl_s=0.0)
@@ -101,6 +104,11 @@ class Editions:
                 self._gone.add(inode)
                 idle.append(inode)
         return idle
+
+    def renamed(self, image_id: str) -> None:
+        """The inode that the kernel knows is not to be opened any more: see :meth:`Resolution.renamed`."""
+        if image_id in self._latest:
+            self._next(image_id)
 
     def _next(self, image_id: str) -> Edition:
         inode = image_inode(image_id)
@@ -141,4 +149,6 @@ class Editions:
 
 
 def _fits(edition: Edition, attributes: Attributes) -> bool:
-    return edition.told is None or edition.told.size_bytes == attributes.size_bytes
+    if edition.told is None:
+        return not edition.vague
+    return edition.told.size_bytes == attributes.size_bytes

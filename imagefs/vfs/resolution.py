@@ -112,6 +112,17 @@ class Resolution:
         """An image is moved: what the kernel takes for it stands for its replica once it is gone."""
         self._moved[image_id] = replica_id
 
+    def renamed(self, image_id: str) -> None:
+        """The image has another name, but was not called by the one that it had: the kernel may know that still.
+
+        It may be another image's by now, so that the kernel has to look it up again.
+        """
+        for source_id in (
+            image_id,
+            *(key for key, replica_id in self._moved.items() if replica_id == image_id),
+        ):
+            self._editions.renamed(source_id)
+
     def directory(self, inode: int) -> Root | Region:
         """The directory that *inode* stands for. Raises NotDirectory, NotFound."""
         node = self.node(inode)

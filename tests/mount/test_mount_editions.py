@@ -127,3 +127,25 @@ def test_details_that_hang_hold_up_nobody(service, mount):
         os.unlink(region / "b")
         assert text("ls", region) == "a"
         assert waiting.poll() is None
+
+
+def test_a_name_that_another_image_has_by_now_leads_there_at_once(service, mount):
+    """Though the kernel remembers it for a second more, and the image that had it was renamed by another name."""
+    service.add_image("a", "montreal", b"moved")
+    source = f"{service.root_url}content/{service.add_image('source', 'roubaix', b'other')}"
+    mounted = mount()
+    region = mounted / "toronto"
+    run("mv", mounted / "montreal/a", region / "a")
+    run("sync", region / "a")
+    assert run("cat", region / "a") == b"moved"
+    (moved,) = (image.image_id for image in service.images() if image.region == "toronto")
+    run("sh", "-c", f"echo {source} name=a format=iso > {region}/.fetch")
+    run("mv", region / f"a~{moved}", region / "b")
+
+    def is_the_other() -> bool:
+        shown = attempt("cat", region / "a").stdout
+        assert shown in (b"", b"other")
+        return shown == b"other"
+
+    eventually(is_the_other)
+    assert run("cat", region / "b") == b"moved"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from dataclasses import replace
 
 import pytest
 from vfs_fakes import Grove, image, play
@@ -108,8 +109,8 @@ def test_a_content_fetched_anew_is_another_inode() -> None:
     play(scene)
 
 
-def test_a_size_is_told_before_an_image_is_opened() -> None:
-    """Else the kernel would take the file for an empty one."""
+def test_what_was_told_without_a_size_is_never_opened() -> None:
+    """The kernel may take it for empty even after it asked again: it drops answers that others overtook."""
 
     async def scene() -> None:
         grove = Grove(image("1", "a"))
@@ -120,7 +121,42 @@ def test_a_size_is_told_before_an_image_is_opened() -> None:
         assert (found.size_bytes, found.ttl_s) == (0, 0.0)
         grove.tree.remember(node)
         grove.account.known = details
-        assert await opened_anew(grove, FIRST) == FIRST
+        found = await grove.tree.attributes(FIRST)
+        assert (found.inode, found.size_bytes) == (FIRST, 1000)
+        assert await opened_anew(grove, FIRST) != FIRST
+
+    play(scene)
+
+
+def test_a_name_that_is_another_images_by_now_leads_there() -> None:
+    """The kernel keeps names for a moment, though the image that had it was renamed by a name that carries its id."""
+
+    async def scene() -> None:
+        grove = Grove(image("1", "a"), image("2", "a"), image("3", "a", "montreal"))
+        montreal = await grove.find(b"montreal")
+        known = [await grove.find(b"toronto", b"a~1"), await grove.find(b"montreal", b"a")]
+        await grove.tree.changes.rename(montreal, b"a", TORONTO, b"b", exchange=False)
+        grove.account.going.clear()
+        first, second, replica = (await grove.account.images()).images
+        grove.account.change_details(replica.image_id, status="active")
+        grove.account.list_anew(first, second, replace(replica, name="a", status="active"))
+        for name, new in ((b"a~1", b"c"), (f"a~{replica.image_id}".encode(), b"d")):
+            await grove.tree.changes.rename(TORONTO, name, TORONTO, new, exchange=False)
+        for inode in known:
+            with pytest.raises(Outdated):
+                await grove.tree.open(inode, os.O_RDONLY)
+        await grove.tree.open(await grove.find(b"toronto", b"a"), os.O_RDONLY)
+
+    play(scene)
+
+
+def test_a_renamed_image_stays_the_same_inode() -> None:
+    """It keeps its pages. No name that the kernel may know is another image's."""
+
+    async def scene() -> None:
+        grove = await grown()
+        await grove.tree.changes.rename(TORONTO, b"a", TORONTO, b"c", exchange=False)
+        await grove.tree.open(FIRST, os.O_RDONLY)
 
     play(scene)
 
