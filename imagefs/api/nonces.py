@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from imagefs.api.clock import Clock
 from imagefs.api.refusals import NonceRefused
-from imagefs.errors import Overloaded
+from imagefs.errors import CredentialsRefused, Overloaded
 
 FIRST_ONCE_S: Final = 4.0
 MOST_ONCE_S: Final = 256.0
@@ -33,6 +33,7 @@ class Nonces:
         self._clock = clock
         self._lock = threading.Lock()
         self._last = 0
+        self._shared_at_s = -math.inf
         self._once_for_s = FIRST_ONCE_S
         self._once_until_s = -math.inf
 
@@ -51,17 +52,26 @@ class Nonces:
                     raise Overloaded(
                         "the service takes one call a second, and too many are waiting for theirs"
                     )
+            if nonce == self._last:
+                self._shared_at_s = self._clock.monotonic()
             self._last = nonce
         if nonce > now_s:
             self._clock.sleep(nonce - now_s)
         return nonce
 
     def past_refusal(self, attempt: Callable[[float], T], left_s: float) -> T:
-        """What *attempt* returns, which is given the seconds left; made once more if its nonce is refused."""
-        ends_s = self._clock.monotonic() + left_s
+        """What *attempt* returns, which is given the seconds left; made once more if its nonce is refused.
+
+        A service need not name the nonce: refused credentials are taken for that where another call had the same
+        one meanwhile.
+        """
+        begun_s = self._clock.monotonic()
+        ends_s = begun_s + left_s
         try:
             return attempt(left_s)
-        except NonceRefused:
+        except CredentialsRefused as refusal:
+            if not isinstance(refusal, NonceRefused) and self._shared_at_s < begun_s:
+                raise
             self._note_refusal()
         return attempt(ends_s - self._clock.monotonic())
 

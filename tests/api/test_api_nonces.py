@@ -5,7 +5,7 @@ from api_peer import FakeClock
 
 from imagefs.api.nonces import FIRST_ONCE_S, MOST_AHEAD_S, MOST_ONCE_S, Nonces
 from imagefs.api.refusals import NonceRefused
-from imagefs.errors import Overloaded
+from imagefs.errors import CredentialsRefused, Overloaded
 
 
 class Refuser:
@@ -115,3 +115,32 @@ def test_a_clock_that_is_set_back_keeps_nobody_waiting(clock):
     nonces, first = refused(clock)
     nonces._last = first + MOST_AHEAD_S + 10
     assert nonces.next(1) == int(clock.time())
+
+
+def test_a_shared_nonce_may_be_refused_without_being_named(clock):
+    """A call that shared its second is made once more with one of its own, whatever the service calls its refusal."""
+    nonces = Nonces(clock)
+    nonces.next(10)
+    used = []
+
+    def attempt(left_s):
+        used.append(nonces.next(left_s))
+        if len(used) == 1:
+            raise CredentialsRefused("authentication failure")
+        return used[-1]
+
+    assert nonces.past_refusal(attempt, 10) == used[0] + 1
+
+
+def test_refused_credentials_are_not_tried_again_with_a_nonce_of_their_own(clock):
+    """Nobody else had the nonce, so it cannot be the reason."""
+    nonces = Nonces(clock)
+    used = []
+
+    def attempt(left_s):
+        used.append(nonces.next(left_s))
+        raise CredentialsRefused("authentication failure")
+
+    with pytest.raises(CredentialsRefused):
+        nonces.past_refusal(attempt, 10)
+    assert len(used) == 1
