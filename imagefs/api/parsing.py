@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from imagefs.core.models import ImageDetails, ListedImage
+from imagefs.core.models import LARGEST_IMAGE_BYTES, ImageDetails, ListedImage
 from imagefs.errors import MalformedAnswer
 
 _KINDS: Final = {
@@ -35,9 +35,6 @@ MOST_PROBLEMS: Final = 100
 
 FIELDS_CHARACTERS: Final = 16_384
 """How much text of an image's fields is kept, beyond those that have a meaning here."""
-
-LARGEST_SIZE_BYTES: Final = 2**60
-"""Sizes above are taken for nonsense."""
 
 _IMAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _CHECKSUM: Final = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
@@ -224,8 +221,10 @@ def _size(value: object) -> tuple[int | None, str | None]:
     """A size in bytes, and what is wrong with it."""
     if value is None or value == "":
         return None, "the service gives no size"
-    if isinstance(value, str) and _DIGITS.fullmatch(value) and int(value) <= LARGEST_SIZE_BYTES:
-        return int(value), None
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        if int(value) <= LARGEST_IMAGE_BYTES:
+            return int(value), None
+        return None, f"the service gives a size of more than {LARGEST_IMAGE_BYTES >> 40} TiB: {value}"
     return None, f"the service gives a size that makes no sense: {field_text(value)[:40]!a}"
 
 

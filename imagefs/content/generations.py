@@ -7,11 +7,15 @@ may hold bytes of one that was given up is stale, and gets nothing more. Used by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Final
 
 from imagefs.content.failures import again
 from imagefs.content.reader import Reader
 from imagefs.errors import ContentError, ContentWrong
+
+_DELIVERED: Final = re.compile(rb"\x01")
 
 
 class Generations:
@@ -62,7 +66,7 @@ class Generations:
     @property
     def delivered(self) -> list[int]:
         """The blocks of this generation that readers got."""
-        return [block for block, flag in enumerate(self._delivered) if flag]
+        return [match.start() for match in _DELIVERED.finditer(self._delivered)]
 
     def begin(self) -> None:
         """The next generation: nothing of it was delivered yet."""

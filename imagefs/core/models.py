@@ -16,6 +16,10 @@ DOCUMENTED_REGIONS: Final = ("toronto", "montreal", "roubaix")
 DEFAULT_API_URL: Final = "https://dynamic.lunanode.com/api/"
 """Where the service's API is, as its overview page says."""
 
+LARGEST_IMAGE_BYTES: Final = 4 << 40
+"""What is larger is shown without its size, and not served: the bookkeeping in memory, several bytes for each 128 KiB,
+would be out of proportion."""
+
 
 def account_name(api_url: str, api_id: str) -> str:
     """A short name for one account at one service; the API ID cannot be read from it."""

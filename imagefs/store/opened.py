@@ -10,9 +10,8 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
 
-from imagefs.core.models import ContentKey
+from imagefs.core.models import LARGEST_IMAGE_BYTES, ContentKey
 from imagefs.errors import CacheFull
 from imagefs.store.block_map import BlockMap
 from imagefs.store.content_file import StoredContent
@@ -21,9 +20,6 @@ from imagefs.store.files import open_subdirectory
 from imagefs.store.index import ContentRecord, Index
 from imagefs.store.layout import content_name, content_path
 from imagefs.store.space import Space
-
-MAX_CONTENT_BYTES: Final = 4 << 40
-"""The largest content that is cached; beyond, the bookkeeping in memory would be out of proportion."""
 
 
 @dataclass(slots=True)
@@ -46,7 +42,7 @@ class OpenContents:
     def open(self, key: ContentKey) -> StoredContent:
         """As `CacheDirectory.content`."""
         name = content_name(key)
-        if key.size_bytes > MAX_CONTENT_BYTES:
+        if key.size_bytes > LARGEST_IMAGE_BYTES:
             raise CacheFull(f"a content of {key.size_bytes} bytes is too large for the cache")
         with self._lock:
             opened = self._open.get(name)

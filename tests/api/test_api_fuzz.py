@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from imagefs.api import Limits, ServiceClient
-from imagefs.core.models import ImageDetails, ListedImage
+from imagefs.core.models import LARGEST_IMAGE_BYTES, ImageDetails, ListedImage
 from imagefs.errors import ImagefsError
 
 EXAMPLES = int(os.environ.get("IMAGEFS_FUZZ_EXAMPLES", "10"))
@@ -198,7 +198,7 @@ def check(action: str, outcome: Any, body: bytes, on_wire: bytes) -> None:
             assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", image.image_id)
     elif action == "details":
         assert isinstance(outcome, ImageDetails)
-        assert outcome.size_bytes is None or 0 <= outcome.size_bytes <= 2**60
+        assert outcome.size_bytes is None or 0 <= outcome.size_bytes <= LARGEST_IMAGE_BYTES
         assert outcome.checksum is None or re.fullmatch("[0-9a-f]{32}", outcome.checksum)
     elif action == "retrieve":
         assert len(outcome) == SIZE

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefs.api import parsing
-from imagefs.core.models import ListedImage, Phase
+from imagefs.core.models import LARGEST_IMAGE_BYTES, ListedImage, Phase
 from imagefs.errors import MalformedAnswer
 
 GOOD = {"image_id": "1", "name": "a", "region": "toronto", "status": "active"}
@@ -75,7 +75,8 @@ def test_unknown_fields_are_kept_as_text():
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [("0", 0), (0, 0), (305135616, 305135616), (str(2**60), 2**60)]
+    ("size", "expected"),
+    [("0", 0), (0, 0), (305135616, 305135616), (str(LARGEST_IMAGE_BYTES), LARGEST_IMAGE_BYTES)],
 )
 def test_sizes_come_as_texts_or_numbers(size, expected):
     """Both are read alike."""
@@ -87,7 +88,8 @@ def test_sizes_come_as_texts_or_numbers(size, expected):
     [
         "-1",
         -1,
-        2**60 + 1,
+        LARGEST_IMAGE_BYTES + 1,
+        2**60,
         "9" * 5000,
         "1e9",
         1e9,
@@ -109,6 +111,11 @@ def test_a_size_that_makes_no_sense_is_a_problem_of_that_image(size):
     assert image.size_bytes is None
     assert "size" in image.problem
     assert image.name == "myimage"
+
+
+def test_a_size_that_is_a_number_but_too_large_is_told_apart():
+    """It may be true: an image of that size is just not served."""
+    assert "more than 4 TiB" in details(size=LARGEST_IMAGE_BYTES + 1).problem
 
 
 @pytest.mark.parametrize("checksum", ["x" * 32, "0" * 31, "0" * 40, 5, [], "0" * 32 + "\n"])
@@ -316,7 +323,7 @@ def test_no_answer_breaks_the_parser(rows, fields):
         isinstance(text, str) for image in found.images for text in (image.image_id, image.name, image.status)
     )
     image = details_of(fields)
-    assert image.size_bytes is None or 0 <= image.size_bytes <= 2**60
+    assert image.size_bytes is None or 0 <= image.size_bytes <= LARGEST_IMAGE_BYTES
     assert all(isinstance(text, str) for _, text in image.fields)
 
 

@@ -218,11 +218,13 @@ def test_a_broken_image_does_not_hide_the_others(service, mount):
     service.add_image("good", "toronto", b"abc")
     service.add_image("no size", "toronto", b"abc", size="NaN")
     service.add_image("negative", "toronto", b"abc", size="-1")
+    service.add_image("too large", "toronto", b"abc", size=str(2**60))
     mounted = mount()
     mounted.may_log("cannot be read|makes no sense|size")
-    assert text("ls", mounted / "toronto").splitlines() == ["good", "negative", "no size"]
+    assert text("ls", mounted / "toronto").splitlines() == ["good", "negative", "no size", "too large"]
     assert run("cat", mounted / "toronto/good") == b"abc"
-    for name in ("no size", "negative"):
+    for name in ("no size", "negative", "too large"):
+        assert (mounted / "toronto" / name).stat().st_size == 0
         assert "Input/output error" in refusal("cat", mounted / "toronto" / name)
         assert "size" in mounted.xattr(mounted / "toronto" / name, "error")
 

@@ -10,12 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_cases import MIB, block_bytes, content_file, key_of, open_cache, present_blocks, write, write_all
 
-from imagefs.core.models import ContentKey
+from imagefs.core.models import LARGEST_IMAGE_BYTES, ContentKey
 from imagefs.errors import CacheFull, CacheUnusable
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 from imagefs.store.content_file import StoredContent
 from imagefs.store.directory import CacheDirectory
-from imagefs.store.opened import MAX_CONTENT_BYTES
 
 
 def read_now(content: StoredContent, offset: int, length: int) -> bytearray | None:
@@ -183,7 +182,7 @@ def test_empty_and_absurd_sizes(cache: CacheDirectory) -> None:
     assert empty.read(0, 0) == b""
     empty.drop()
     empty.close()
-    for size_bytes in (MAX_CONTENT_BYTES + 1, 1 << 62, 10**30):
+    for size_bytes in (LARGEST_IMAGE_BYTES + 1, 1 << 62, 10**30):
         with pytest.raises(CacheFull):
             cache.content(ContentKey(size_bytes, "0" * 32))
 
