@@ -136,7 +136,8 @@ class Editions:
         keep_pages = reader.content.keepable and edition.pages_of == key
         edition.handles += 1
         edition.given = given
-        edition.pages_of = key
+        if not keep_pages:
+            edition.pages_of = None
         self._read_by[reader] = edition
         return keep_pages
 
@@ -144,8 +145,9 @@ class Editions:
         """One handle less. The kernel may have forgotten the inode by now: that can overtake the notice of a close."""
         edition = self._read_by.pop(reader)
         edition.handles -= 1
-        if not reader.content.keepable:  # what the kernel has cached could be wrong still
-            edition.pages_of = None
+        # Only now the kernel has surely dropped what it was told to when this was opened: whose open(2) that was may
+        # have been slow. Unproved content can be wrong still.
+        edition.pages_of = reader.content.key if reader.content.keepable else None
 
 
 def _fits(edition: Edition, attributes: Attributes) -> bool:
