@@ -59,6 +59,7 @@ class Blocks:
         self._memory_lock = threading.Lock()
         self._delivered_sums: dict[int, bytes] = {}
         self._unreadable: set[int] = set()
+        self._closed = False
 
     @property
     def in_memory(self) -> bool:
@@ -162,7 +163,7 @@ class Blocks:
         try:
             self.stored.read_into(offset, part)
         except StoreError as error:
-            if self.stored.present[block]:
+            if self.stored.present[block] and not self._closed:
                 logger.warning("The cached content of image %s cannot be read: %s", self._image_id, error)
                 self._unreadable.add(block)
             return False
@@ -223,7 +224,8 @@ class Blocks:
             logger.warning("What was cached of image %s could not be recorded: %s", self._image_id, error)
 
     def close(self) -> None:
-        """Flush and close the cached file; any thread. Nothing is read or written any more."""
+        """Flush and close the cached file; any thread. Nothing is written any more, and no read awaited."""
+        self._closed = True
         try:
             self.stored.close()
         except StoreError as error:

@@ -82,16 +82,17 @@ class Delivery:
         while True:
             await self._wait(reader, first, stop, proof=self._is_withheld(reader, first, stop))
             generation = self._generations.number
-            buffer = memoryview(bytearray(end - offset))  # only now: many may wait
-            complete = self._blocks.read_now(offset, buffer) or await self._read_ready(reader, offset, buffer)
+            found = self._read_now(offset, end - offset)
+            if found is None:
+                found = await self._read_ready(reader, offset, end - offset)
             if (
-                complete
+                found is not None
                 and generation == self._generations.number
                 and not self._is_withheld(reader, first, stop)
             ):
                 self._generations.raise_if_stale(reader)
                 self._note(reader, offset, end)
-                return buffer
+                return found
 
     def _is_withheld(self, reader: Reader, first: int, stop: int) -> bool:
         """Whether *reader* has to wait for the proof.
@@ -102,15 +103,29 @@ class Delivery:
             return False
         return reader.generation < self._generations.number or self._generations.would_complete(first, stop)
 
-    async def _read_ready(self, reader: Reader, offset: int, buffer: memoryview) -> bool:
-        """Fill *buffer* from the disk; False where blocks are gone, which are absent from then on."""
-        ahead_bytes = len(buffer) + min(reader.readahead.window_bytes, DISK_AHEAD_BYTES)
-        gone = await trio.to_thread.run_sync(
-            self._blocks.read_ahead, offset, ahead_bytes, buffer, limiter=self._service.disk_threads
+    def _read_now(self, offset: int, length: int) -> memoryview | None:
+        """*length* ready bytes from *offset*; None where the disk has to be waited for."""
+        buffer = memoryview(bytearray(length))
+        return buffer if self._blocks.read_now(offset, buffer) else None
+
+    async def _read_ready(self, reader: Reader, offset: int, length: int) -> memoryview | None:
+        """*length* ready bytes from the disk; None where blocks are gone, which are absent from then on.
+
+        One who is cancelled leaves the disk, which may hang, to the thread: nobody else sees what that finds. The
+        buffer is made there, as many may wait for a thread.
+        """
+        ahead_bytes = length + min(reader.readahead.window_bytes, DISK_AHEAD_BYTES)
+
+        def read_ahead() -> tuple[memoryview, list[int]]:
+            buffer = memoryview(bytearray(length))
+            return buffer, self._blocks.read_ahead(offset, ahead_bytes, buffer)
+
+        buffer, gone = await trio.to_thread.run_sync(
+            read_ahead, abandon_on_cancel=True, limiter=self._service.disk_threads
         )
         for block in gone:
             self._map.replace(block, block + 1, READY, ABSENT)
-        return not gone
+        return None if gone else buffer
 
     def _note(self, reader: Reader, offset: int, end: int) -> None:
         """Bytes go to *reader* now: remember what it got, and read ahead for it."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from content_fakes import (
     outcome,
     play,
     read,
+    until,
 )
 
 from imagefs.core.models import ContentKey
@@ -231,3 +234,98 @@ def test_a_cache_smaller_than_the_image(tmp_path: Path) -> None:
 
     play(scene, site, cache, key=key_of(data))
     cache.close()
+
+
+class Hanging:
+    """A cache whose disk does not answer *names* while it ``hangs``; no read finds anything in the page cache then."""
+
+    def __init__(self, cache: CacheDirectory, *names: str) -> None:
+        self.cache = FailingCache(cache, self._fails)
+        self.hung: list[str] = []
+        self.ended: list[str] = []
+        self._names = names
+        self._answers = threading.Event()
+        self._answers.set()
+
+    def _fails(self, name: str) -> StoreError | None:
+        if name == "read_now_into" and not self._answers.is_set():
+            return CacheUnusable("it is not in the page cache")
+        if name in self._names and not self._answers.is_set():
+            self.hung.append(name)
+            self._answers.wait(30)
+            self.ended.append(name)
+        return None
+
+    @contextmanager
+    def hangs(self) -> Iterator[None]:
+        """Until the end of the block."""
+        self._answers.clear()
+        try:
+            yield
+        finally:
+            self._answers.set()
+
+
+def test_a_reader_can_leave_a_disk_that_hangs(cache: CacheDirectory) -> None:
+    """Ctrl-C ends its wait. When the disk is back, all goes on."""
+    disk = Hanging(cache, "read_into")
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await stage.read_all(reader)
+        with disk.hangs():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, reader, 0, 100)
+                await until(lambda: bool(disk.hung))
+                nursery.cancel_scope.cancel()
+            assert not disk.ended
+        assert await read(reader, 0, 100) == DATA[:100]
+
+    play(scene, FakeSite(DATA), disk.cache)
+
+
+def test_the_end_does_not_wait_for_a_read_that_was_left(
+    cache: CacheDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It finds its file closed, of which the log has nothing to say."""
+    disk = Hanging(cache, "read_into")
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await stage.read_all(reader)
+        with disk.hangs():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, reader, 0, 100)
+                await until(lambda: bool(disk.hung))
+                nursery.cancel_scope.cancel()
+            await stage.library.shut()
+            assert not disk.ended
+        await until(lambda: stage.service.disk_threads.borrowed_tokens == 0)
+        assert disk.ended
+
+    play(scene, FakeSite(DATA), disk.cache)
+    assert not caplog.records
+
+
+def test_who_waits_for_the_disk_holds_no_memory(cache: CacheDirectory) -> None:
+    """Of many readers, those alone that have one of its threads."""
+    disk = Hanging(cache, "read_into")
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await stage.read_all(reader)
+        waiting = stage.service.disk_threads.statistics
+        before = tracemalloc.get_traced_memory()[0]
+        with disk.hangs():
+            async with trio.open_nursery() as nursery:
+                for _ in range(40):
+                    nursery.start_soon(reader.read, 0, MIB)
+                await until(lambda: waiting().tasks_waiting == 38 and len(disk.hung) == 2)
+                assert tracemalloc.get_traced_memory()[0] - before < 6 * MIB
+                nursery.cancel_scope.cancel()
+
+    tracemalloc.start()
+    try:
+        play(scene, FakeSite(DATA), disk.cache)
+    finally:
+        tracemalloc.stop()
