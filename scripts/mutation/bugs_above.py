@@ -178,6 +178,27 @@ BUGS: Final = (
         "test_vfs_files.py::test_the_kernel_keeps_only_what_is_proved_and_the_same",
     ),
     Bug(
+        "the kernel keeps pages that it may not have dropped yet",
+        "vfs/editions",
+        "            edition.pages_of = None\n        self._read_by",
+        "            edition.pages_of = key\n        self._read_by",
+        "test_vfs_files.py::test_the_kernel_keeps_nothing_before_it_has_surely_dropped_what_it_was_told_to",
+    ),
+    Bug(
+        "an image is opened that the kernel may take for empty",
+        "vfs/editions",
+        "edition.vague or not attributes.settled",
+        "not attributes.settled",
+        "test_vfs_editions.py::test_what_was_told_without_a_size_is_never_opened",
+    ),
+    Bug(
+        "the name that an image was renamed from by another leads to it still",
+        "vfs/changes",
+        "                self._resolution.renamed(source.image_id)",
+        "                pass",
+        "test_vfs_editions.py::test_a_name_that_is_another_images_by_now_leads_there",
+    ),
+    Bug(
         "one inode for two contents at once",
         "vfs/editions",
         "(edition.handles and edition.given != given)",
