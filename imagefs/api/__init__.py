@@ -15,6 +15,7 @@
 ``connections``   urllib3's connections, with bodies that another thread can interrupt
 ``answer_head``   the head of an answer, bounded
 ``sockets``       sockets whose timeout bounds a whole exchange
+``stopping``      ending a call before its answer has begun
 ``failures``      why an exchange failed, in words
 ``limits``        how long and how much the client puts up with
 ``clock``         the time, passed in
@@ -26,5 +27,6 @@ from imagefs.api.client import ServiceClient
 from imagefs.api.clock import Clock, SystemClock
 from imagefs.api.limits import Limits
 from imagefs.api.parsing import Listing
+from imagefs.api.stopping import Stop
 
-__all__ = ["Clock", "ContentBody", "Limits", "Listing", "ServiceClient", "SystemClock"]
+__all__ = ["Clock", "ContentBody", "Limits", "Listing", "ServiceClient", "Stop", "SystemClock"]

@@ -26,6 +26,7 @@ from imagefs.api.nonces import Nonces
 from imagefs.api.parsing import Answer, Listing
 from imagefs.api.retry import RetryPolicy
 from imagefs.api.signing import signed_form
+from imagefs.api.stopping import Stop
 from imagefs.api.tally import Tally
 from imagefs.api.transport import Exchange, Transport
 from imagefs.api.verdicts import Verdicts
@@ -143,12 +144,13 @@ class ServiceClient:
         *,
         stall_s: float | None = None,
         deadline_s: float | None = None,
+        stop: Stop | None = None,
     ) -> ContentBody:
         """The content of an image of *size_bytes* from offset *start* to before *end* (``image/retrieve``).
 
-        The deadline is for opening; after that, content may stay away for *stall_s*. Where the service does
-        not honour ranges, the body starts at 0 and holds everything. Raises `TransferBroken` as well, where
-        the answer is not the content.
+        The deadline is for opening, which *stop* ends before; after that, content may stay away for *stall_s*.
+        Where the service does not honour ranges, the body starts at 0 and holds everything. Raises
+        `TransferBroken` as well, where the answer is not the content, or the opening was stopped.
         """
         everything = start == 0 and end is None
         if not everything and not 0 <= start < (size_bytes if end is None else end) <= size_bytes:
@@ -163,12 +165,19 @@ class ServiceClient:
 
         def attempt(left_s: float) -> ContentBody:
             attempt_s = min(left_s, self._limits.attempt_s)
-            exchange = self._post("retrieve", {"image_id": image_id}, attempt_s, headers=wanted.headers)
-            return open_body(
+            exchange = self._post(
+                "retrieve", {"image_id": image_id}, attempt_s, headers=wanted.headers, stop=stop
+            )
+            body = open_body(
                 exchange, wanted, verdicts=self._verdicts, clock=self._clock, limits=self._limits
             )
+            if stop is not None and stop.is_set():  # which may have cut the head short
+                body.close()
+                stop.raise_if_set(wanted.subject)
+            return body
 
-        return self._run(attempt, self._limits.read_deadline_s if deadline_s is None else deadline_s)
+        deadline_s = self._limits.read_deadline_s if deadline_s is None else deadline_s
+        return self._run(attempt, deadline_s, stop=stop)
 
     def close(self) -> None:
         """Close the idle connections. Bodies that are still open go on."""
@@ -221,11 +230,15 @@ class ServiceClient:
         return self._run(attempt, self._limits.change_deadline_s if deadline_s is None else deadline_s)
 
     def _run(
-        self, attempt: Callable[[float], T], deadline_s: float, no_connection_s: float | None = None
+        self,
+        attempt: Callable[[float], T],
+        deadline_s: float,
+        no_connection_s: float | None = None,
+        stop: Stop | None = None,
     ) -> T:
         """Run *attempt* under the retry policy; a refused nonce is replaced by a later second's, once."""
         past_refusal = partial(self._nonces.past_refusal, attempt)
-        return self._retry.run(past_refusal, deadline_s, no_connection_s)
+        return self._retry.run(past_refusal, deadline_s, no_connection_s, stop)
 
     def _post(
         self,
@@ -235,18 +248,22 @@ class ServiceClient:
         *,
         lost: type[Unreachable] = Unreachable,
         headers: Mapping[str, str] | None = None,
+        stop: Stop | None = None,
     ) -> Exchange:
         """Sign and send one call; its answer's head.
 
-        Raises `Unreachable` where nothing was sent, and *lost* where no answer came. Never chained to its
-        cause: the errors of requests hold the request, with the partial key and the signature.
+        Raises `Unreachable` where nothing was sent, *lost* where no answer came, and `TransferBroken` where
+        *stop* ended it. Never chained to its cause: the errors of requests hold the request, with the partial
+        key and the signature.
         """
         subject, host = _subject(action, parameters), self._transport.host
         ends_s = self._clock.monotonic() + left_s
         if left_s <= 0:
             raise Unreachable(f"{subject}: no time is left")
+        if stop is not None:
+            stop.raise_if_set(subject)
         path = f"image/{action}/"
-        form = signed_form(self._credentials, path, parameters, self._nonces.next(left_s))
+        form = signed_form(self._credentials, path, parameters, self._nonces.next(left_s, stop))
         left_s = ends_s - self._clock.monotonic()
         failure: ServiceError
         try:
@@ -256,6 +273,7 @@ class ServiceClient:
                 connect_s=min(self._limits.connect_s, left_s),
                 total_s=left_s,
                 headers=headers or {},
+                stop=stop,
             )
         except ConnectError as exc:
             kind, reason = connect_failure(exc)
@@ -265,6 +283,8 @@ class ServiceClient:
         else:
             self.tally.note(answered=True)
             return exchange
+        if stop is not None:
+            stop.raise_if_set(subject)
         self.tally.note(answered=False)
         raise failure
 

@@ -13,6 +13,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from imagefs.api.answer_head import AnswerHead
 from imagefs.api.sockets import BudgetSocket, BudgetTlsSocket, dial, shut_down
+from imagefs.api.stopping import current_stop
 
 
 class ConnectError(Exception):
@@ -50,6 +51,20 @@ class _Leased:
             raise ConnectError from exc
         # Kept here, since http.client hands its own reference to an answer that ends with the connection.
         self.wire = self.sock  # type: ignore[attr-defined]
+        self._raise_if_stopped()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request, over a new connection where there is none; raises `ConnectError`."""
+        self._raise_if_stopped()
+        super().request(*args, **kwargs)  # type: ignore[misc]  # as for connect
+
+    def _raise_if_stopped(self) -> None:
+        """Send nothing for a call that should end, and let one that should end later be woken here."""
+        stop = current_stop.get()
+        if stop is not None:
+            stop.awaits(self)
+            if stop.is_set():
+                raise ConnectError
 
     def _new_answer(self, *args: Any, **kwargs: Any) -> AnswerHead:
         self.answer = AnswerHead(*args, **kwargs)

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from imagefs.api.clock import Clock
 from imagefs.api.refusals import NonceRefused
+from imagefs.api.stopping import Stop
 from imagefs.errors import CredentialsRefused, Overloaded
 
 FIRST_ONCE_S: Final = 4.0
@@ -37,8 +38,8 @@ class Nonces:
         self._once_for_s = FIRST_ONCE_S
         self._once_until_s = -math.inf
 
-    def next(self, left_s: float) -> int:
-        """A nonce to sign with at once; waits for the second that it stands for.
+    def next(self, left_s: float, stop: Stop | None = None) -> int:
+        """A nonce to sign with at once; waits for the second that it stands for, unless *stop* ends that.
 
         Raises Overloaded where that takes *left_s* or longer, and has waited for nothing then.
         """
@@ -56,7 +57,7 @@ class Nonces:
                 self._shared_at_s = self._clock.monotonic()
             self._last = nonce
         if nonce > now_s:
-            self._clock.sleep(nonce - now_s)
+            (self._clock if stop is None else stop).sleep(nonce - now_s)
         return nonce
 
     def past_refusal(self, attempt: Callable[[float], T], left_s: float) -> T:

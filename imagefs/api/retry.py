@@ -13,6 +13,7 @@ import tenacity
 
 from imagefs.api.clock import Clock
 from imagefs.api.limits import Limits
+from imagefs.api.stopping import Stop
 from imagefs.errors import NoConnection, OutOfResources, Overloaded, ServiceError, TlsFailure, Unreachable
 
 T = TypeVar("T")
@@ -34,11 +35,16 @@ class RetryPolicy:
         self._rng = rng
 
     def run(
-        self, attempt: Callable[[float], T], deadline_s: float, no_connection_s: float | None = None
+        self,
+        attempt: Callable[[float], T],
+        deadline_s: float,
+        no_connection_s: float | None = None,
+        stop: Stop | None = None,
     ) -> T:
         """What *attempt* returns; it is given the seconds that are left. Raises its last error.
 
-        Where there is no connection at all, it is tried for *no_connection_s* only.
+        Where there is no connection at all, it is tried for *no_connection_s* only. *stop* ends a wait, after which
+        *attempt* is to find that out.
         """
         began_s = self._clock.monotonic()
         ends_s = began_s + deadline_s
@@ -54,7 +60,7 @@ class RetryPolicy:
             retry=tenacity.retry_if_exception(is_transient),
             wait=self._wait_s,
             stop=is_over,
-            sleep=self._clock.sleep,
+            sleep=self._clock.sleep if stop is None else stop.sleep,
             reraise=True,
         )
         return retrying(lambda: attempt(ends_s - self._clock.monotonic()))

@@ -26,6 +26,7 @@ from imagefs.api.answer_head import AnswerHead
 from imagefs.api.connections import PlainConnection, PlainPool, TlsConnection, TlsPool
 from imagefs.api.limits import KIB
 from imagefs.api.sockets import BudgetTlsSocket
+from imagefs.api.stopping import Stop, current_stop
 from imagefs.errors import SetupError
 
 PIECE_BYTES: Final = 256 * KIB
@@ -143,22 +144,27 @@ class Transport:
         connect_s: float,
         total_s: float,
         headers: Mapping[str, str],
+        stop: Stop | None = None,
     ) -> Exchange:
         """Send *form* to *path* and wait for the head of the answer.
 
         Connecting takes at most *connect_s*; the answer's head and, unless the budget is renewed, its body
-        arrive within *total_s*. Raises `ConnectError` where nothing was sent, else one of
-        `TRANSPORT_ERRORS`.
+        arrive within *total_s*, unless *stop* is set before. Raises `ConnectError` where nothing was sent,
+        else one of `TRANSPORT_ERRORS`.
         """
         request = requests.Request(
             "POST", self._base_url + path, headers={**self._headers, **headers}, data=form
         ).prepare()
-        response = self._adapter.send(
-            request,
-            stream=True,
-            timeout=Timeout(connect=connect_s, total=total_s),  # type: ignore[arg-type]  # it takes urllib3's too
-            proxies=self._proxies,
-        )
+        before = current_stop.set(stop)
+        try:
+            response = self._adapter.send(
+                request,
+                stream=True,
+                timeout=Timeout(connect=connect_s, total=total_s),  # type: ignore[arg-type]  # urllib3's too
+                proxies=self._proxies,
+            )
+        finally:
+            current_stop.reset(before)
         raw = response.raw
         connection = raw.connection
         assert isinstance(connection, PlainConnection | TlsConnection)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
+from imagefs.api import Stop
 from imagefs.errors import OutOfResources, RangeRefused, without_frames
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 
@@ -41,7 +43,9 @@ class Body(Protocol):
 class Retriever(Protocol):
     """The part of the service's client that this room needs."""
 
-    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> Body: ...
+    def retrieve(
+        self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None, *, stop: Stop
+    ) -> Body: ...
 
 
 class Events(Protocol):
@@ -102,7 +106,7 @@ class Transfer:
         self._whole_if_refused = whole_if_refused
         self._changed = threading.Condition()
         self._limit = end
-        self._stopped = False
+        self._stop = Stop()
         self._body: Body | None = None
         self._clock = clock
         self._handed_on = first
@@ -123,7 +127,7 @@ class Transfer:
     @property
     def stopped(self) -> bool:
         """Whether :meth:`stop` was called."""
-        return self._stopped
+        return self._stop.is_set()
 
     def rate_sample(self) -> tuple[int, float] | None:
         """Bytes since the last sample and the seconds spent in receiving them, where that is enough to tell a rate.
@@ -150,7 +154,7 @@ class Transfer:
     def stop(self) -> None:
         """End the transfer soon; what arrived stays. From any thread, more than once."""
         with self._changed:
-            self._stopped = True
+            self._stop.set()
             body = self._body
             self._changed.notify_all()
         if body is not None:
@@ -162,7 +166,7 @@ class Transfer:
         try:
             self._stream()
         except Exception as raised:  # the content decides what each error means for its readers
-            if self._stopped:
+            if self._stop.is_set():
                 without_frames(raised)
             elif isinstance(raised, MemoryError):
                 error = OutOfResources(f"This machine has no memory left to receive image {self.image_id}.")
@@ -171,13 +175,13 @@ class Transfer:
         self._post(self._events.ended, self, error)
 
     def _stream(self) -> None:
-        if self.stopped:
+        if self._stop.is_set():
             return
         body = self._open()
         try:
             with self._changed:
                 self._body = body
-                if self._stopped:
+                if self._stop.is_set():
                     return
             first = body.start // BLOCK_BYTES
             self._post(self._events.opened, self, bool(body.ranged), first, block_count(body.end))
@@ -190,12 +194,13 @@ class Transfer:
     def _open(self) -> Body:
         first, end = self._asked
         start, stop = first * BLOCK_BYTES, min(end * BLOCK_BYTES, self._size_bytes)
+        retrieve = partial(self._retriever.retrieve, stop=self._stop)
         try:
-            return self._retriever.retrieve(self.image_id, self._size_bytes, start, stop)
+            return retrieve(self.image_id, self._size_bytes, start, stop)
         except RangeRefused:
-            if self.stopped or not self._whole_if_refused:
+            if self._stop.is_set() or not self._whole_if_refused:
                 raise
-        return self._retriever.retrieve(self.image_id, self._size_bytes)
+        return retrieve(self.image_id, self._size_bytes)
 
     def _drain(self, body: Body, block: int) -> None:
         """Read the body to its end, handing on whole blocks.
@@ -256,9 +261,9 @@ class Transfer:
     def _may_go_on(self, block: int) -> bool:
         """Wait while the limit is reached. False when the stream should end."""
         with self._changed:
-            if block >= self._limit and not self._stopped:
-                self._changed.wait_for(lambda: self._stopped or block < self._limit, self._paused_s)
-            return not self._stopped and block < self._limit
+            if block >= self._limit and not self._stop.is_set():
+                self._changed.wait_for(lambda: self._stop.is_set() or block < self._limit, self._paused_s)
+            return not self._stop.is_set() and block < self._limit
 
 
 def _whole(size_bytes: int) -> int:

@@ -193,6 +193,20 @@ _API: Final = (
         "test_api_body.py::test_a_late_abort_does_not_hit_the_connections_next_user",
     ),
     Bug(
+        "a call that was stopped while it connected is sent",
+        "api/connections",
+        "            if stop.is_set():\n                raise ConnectError\n",
+        "",
+        "test_api_stopping.py::test_a_stop_while_it_connects_asks_nobody",
+    ),
+    Bug(
+        "a head that a stop cut short is taken for one",
+        "api/client",
+        "stop is not None and stop.is_set():  # which",
+        "False:  # which",
+        "test_api_stopping.py::test_a_stop_ends_the_wait_in_the_middle_of_a_head",
+    ),
+    Bug(
         "any certificate is trusted",
         "api/transport",
         '"""Nothing to do: the context has',

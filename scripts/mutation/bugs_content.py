@@ -145,7 +145,7 @@ BUGS: Final = (
         "content/transfer",
         "                self._hand_on(block, buffer[: _whole(filled)])\n                raise",
         "                raise",
-        "test_content_transfer.py",
+        "test_content_transfer.py::test_what_was_gathered_before_a_cut_is_handed_on",
     ),
     Bug(
         "a stream does not pause",

@@ -10,7 +10,7 @@ from api_peer import CREDENTIALS, Peer, answers, head, read_request, receive, se
 from certificates import self_signed
 
 from imagefs import errors
-from imagefs.api import Limits, ServiceClient
+from imagefs.api import Limits, ServiceClient, Stop
 
 LISTED = {"images": [], "success": "yes"}
 
@@ -222,3 +222,14 @@ def test_netrc_is_never_used(peer, connect, monkeypatch, tmp_path):
     client.list_images()
     assert all("authorization" not in request.headers for request in peer.requests)
     assert all("cookie" not in request.headers for request in peer.requests)
+
+
+def test_a_stop_ends_the_wait_for_an_answer_over_tls(tls_peer, trusted):
+    """The connection is shut down below its cipher."""
+    stop = Stop()
+    tls_peer.script(lambda _conn, _request: stop.set())
+    client = ServiceClient(CREDENTIALS, tls_peer.url, limits=Limits(attempt_s=60, read_deadline_s=60))
+    with pytest.raises(errors.TransferBroken, match="was stopped"):
+        client.retrieve("1", 10_000, stop=stop)
+    assert len(tls_peer.requests) == 1
+    client.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from imagefs.api import Stop
 from imagefs.content.library import Cache, Library
 from imagefs.content.link import Link
 from imagefs.content.reader import Reader
@@ -119,7 +120,9 @@ class FakeSite:
     sent_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> FakeBody:
+    def retrieve(
+        self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None, *, stop: Stop
+    ) -> FakeBody:
         end = size_bytes if end is None else end
         with self._lock:
             answer = self.script[min(len(self.requests), len(self.script) - 1)]

@@ -29,6 +29,7 @@ from content_fakes import (
     until,
 )
 
+from imagefs.api import Stop
 from imagefs.errors import (
     CredentialsRefused,
     ImageChanged,
@@ -101,13 +102,15 @@ class RangeRefuser(FakeSite):
     refusals: float = math.inf
     wholes = 0
 
-    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> FakeBody:
+    def retrieve(
+        self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None, *, stop: Stop
+    ) -> FakeBody:
         if end is None:
             self.wholes += 1
         elif self.refusals > 0:
             self.refusals -= 1
             raise RangeRefused("not this range")
-        return super().retrieve(image_id, size_bytes, start, end)
+        return super().retrieve(image_id, size_bytes, start, end, stop=stop)
 
 
 @pytest.mark.parametrize("honoured_before", [None, False, True])
@@ -296,10 +299,10 @@ def test_a_second_source_is_used_when_the_first_is_gone(cache: CacheDirectory) -
     """Replicas of one content stand in for each other."""
 
     class HalfGone(FakeSite):
-        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
+        def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop=None):  # type: ignore[no-untyped-def]
             if image_id == "1":
                 raise RefusedUnknownImage("invalid image")
-            return super().retrieve(image_id, size_bytes, start, end)
+            return super().retrieve(image_id, size_bytes, start, end, stop=stop)
 
     async def scene(stage: Stage) -> None:
         first, _ = await stage.open("1"), await stage.open("2")
@@ -372,9 +375,9 @@ def test_the_end_does_not_wait_for_a_service_that_does_not_answer(cache: CacheDi
     answered = threading.Event()
 
     class Mute(FakeSite):
-        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
+        def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop=None):  # type: ignore[no-untyped-def]
             answered.wait()
-            return super().retrieve(image_id, size_bytes, start, end)
+            return super().retrieve(image_id, size_bytes, start, end, stop=stop)
 
     async def main() -> None:
         async with staged(Mute(DATA), cache, shut_s=0.02) as stage:
@@ -393,8 +396,10 @@ class ForgetfulSite(FakeSite):
         super().__init__(data, script)
         self.living: weakref.WeakSet[FakeBody] = weakref.WeakSet()
 
-    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> FakeBody:
-        body = super().retrieve(image_id, size_bytes, start, end)
+    def retrieve(
+        self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None, *, stop: Stop
+    ) -> FakeBody:
+        body = super().retrieve(image_id, size_bytes, start, end, stop=stop)
         self.living.add(body)
         self.bodies.clear()
         return body

@@ -202,10 +202,10 @@ def test_one_content_that_cannot_be_closed_holds_up_no_other(cache: CacheDirecto
     answered = threading.Event()
 
     class MuteForOne(FakeSite):
-        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
+        def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop=None):  # type: ignore[no-untyped-def]
             if image_id == "0":
                 answered.wait()
-            return super().retrieve(image_id, size_bytes, start, end)
+            return super().retrieve(image_id, size_bytes, start, end, stop=stop)
 
     async def scene(stage: Stage) -> None:
         keys = [ContentKey(len(DATA), None, str(number)) for number in range(3)]

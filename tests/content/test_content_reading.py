@@ -310,8 +310,8 @@ def test_who_comes_next_does_not_wait_for_an_answer_that_never_came(cache: Cache
     answered = threading.Event()
 
     class MuteAtFirst(FakeSite):
-        def retrieve(self, image_id, size_bytes, start=0, end=None):  # type: ignore[no-untyped-def]
-            body = super().retrieve(image_id, size_bytes, start, end)
+        def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop=None):  # type: ignore[no-untyped-def]
+            body = super().retrieve(image_id, size_bytes, start, end, stop=stop)
             if len(self.requests) == 1:
                 answered.wait()
             return body

@@ -25,6 +25,7 @@ from content_fakes import (
     until,
 )
 
+from imagefs.api import Stop
 from imagefs.errors import CredentialsRefused, ImageChanged, TransferBroken, Unreachable
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.directory import CacheDirectory
@@ -41,8 +42,10 @@ class MuteAtFirst(FakeSite):
         super().__init__(data, script)
         self.answered = threading.Event()
 
-    def retrieve(self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None) -> FakeBody:
-        body = super().retrieve(image_id, size_bytes, start, end)
+    def retrieve(
+        self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None, *, stop: Stop
+    ) -> FakeBody:
+        body = super().retrieve(image_id, size_bytes, start, end, stop=stop)
         if len(self.requests) == 1:
             self.answered.wait()
         return body

@@ -187,6 +187,15 @@ def test_what_was_gathered_before_a_stop_is_handed_on() -> None:
     assert desk.error is None
 
 
+def test_what_was_gathered_before_a_cut_is_handed_on() -> None:
+    """A whole block that came at once with a part of the next."""
+    site = FakeSite(DATA, (Answer(piece_bytes=BLOCK_BYTES // 2 + 1, cut_after=2 * BLOCK_BYTES + 5),))
+    desk = Desk()
+    transfer(site, desk, clock=lambda: 0.0).run()
+    assert desk.order == [0, 1]
+    assert isinstance(desk.error, TransferBroken)
+
+
 @pytest.mark.parametrize("error", [CacheFull("full"), TransferBroken("cut"), KeyError("a bug")])
 def test_what_the_sink_raises_is_reported(error: Exception) -> None:
     """The worker thread never dies of it, and the body is closed."""
@@ -252,3 +261,24 @@ def test_who_waits_for_the_first_block_need_not_wait_for_a_mebibyte() -> None:
     desk = Desk()
     transfer(FakeSite(made_up(4 * MIB)), desk, 0, 32).run()
     assert [event[2] for event in desk.heard if event[0] == "arrived"] == [1, 2, 4, 8, 8, 8, 1]
+
+
+def test_stopping_while_the_service_is_silent() -> None:
+    """An answer that has not begun is waited for no longer."""
+    asked = threading.Event()
+
+    class Silent(FakeSite):
+        def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop):  # type: ignore[no-untyped-def]
+            asked.set()
+            stop.sleep(60)
+            stop.raise_if_set("content")
+            raise AssertionError("nobody stopped it")
+
+    desk = Desk()
+    job = transfer(Silent(DATA), desk)
+    thread = threading.Thread(target=job.run)
+    thread.start()
+    asked.wait(60)
+    job.stop()
+    thread.join()
+    assert desk.heard == [("ended", None)]

@@ -15,6 +15,7 @@ import pytest
 from mount_programs import MYSELF, Person, eventually, refusal, run, started, text
 
 import imagefs
+from imagefs.app import TRANSFER_THREADS
 from imagefs.emulator import Emulator, Fault
 from imagefs.fuse import interpose
 
@@ -67,6 +68,18 @@ def test_ctrl_c_ends_who_waits(service, mount, action, words):
         program.send_signal(signal.SIGINT)
         assert program.wait(5) == -signal.SIGINT
     assert text("ls", mounted / "toronto") == "a"
+
+
+def test_who_gave_up_on_a_silent_image_leaves_nothing_that_others_wait_for(service, mount):
+    """As often as there are transfers at all: each of them ends with its reader, before its answer has begun."""
+    silent = service.add_synthetic("a", "toronto", MIB)
+    other = service.add_synthetic("b", "montreal", MIB, seed=1)
+    service.faults.add(Fault("never_answers", action="retrieve", image_id=silent, times=None))
+    mounted = mount()
+    for attempts in range(1, TRANSFER_THREADS + 1):
+        with started("dd", f"if={mounted / 'toronto/a'}", "iflag=direct", "bs=64K"):
+            eventually(lambda wanted=attempts: service.faults.struck["never_answers"] >= wanted)
+    assert run("cat", mounted / "montreal/b", timeout_s=20) == service.content(other).read_bytes()
 
 
 def test_nothing_is_fetched_for_who_was_killed(service, mount):
