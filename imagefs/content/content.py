@@ -261,6 +261,7 @@ class Content:
             self._make_stale(self._generations.number, error)
         else:
             logger.warning("%s Fetching it once more.", text)
+            self._fetcher.try_elsewhere()
         self._restart.begin(self._blocks.sums_of(self._generations.delivered))
 
     def _make_stale(self, last: int, error: ContentError) -> None:

@@ -69,6 +69,14 @@ class Fetcher:
         if self.has(image_id):
             self._sources.remove(image_id)
 
+    def try_elsewhere(self, image_id: str | None = None) -> None:
+        """Fetch from this image, or that which is the first to be fetched from now, only after all others."""
+        if image_id is None and self._sources:
+            image_id = self._sources[0]
+        if image_id is not None and self.has(image_id):
+            self._sources.remove(image_id)
+            self._sources.append(image_id)
+
     def has(self, image_id: str) -> bool:
         """Whether the content may be fetched from this image."""
         return image_id in self._sources
@@ -229,7 +237,8 @@ class Fetcher:
             return
         if isinstance(error, RangeRefused):
             self._service.link.doubted = True
-        pause_s = self._retries.pause_after(error)
+        self.try_elsewhere(image_id)
+        pause_s = self._retries.pause_after(error, elsewhere=len(self._sources) > 1)
         if pause_s is not None:
             logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)
             self._owner.fetch_delayed(error)

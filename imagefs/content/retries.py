@@ -10,6 +10,7 @@ from imagefs.content.settings import ContentSettings
 from imagefs.errors import (
     OutOfResources,
     Overloaded,
+    Refused,
     TlsFailure,
     TransferBroken,
     TransferStalled,
@@ -45,12 +46,19 @@ class Retries:
         self._failures = 0
         self._gave_up = False
 
-    def pause_after(self, error: Exception) -> float | None:
-        """Take account of a failed transfer: seconds until the next try, None where its readers are to be told."""
+    def pause_after(self, error: Exception, *, elsewhere: bool = False) -> float | None:
+        """Take account of a failed transfer: seconds until the next try, None where its readers are to be told.
+
+        What is refused of one image is worth another try where the content can be had *elsewhere*.
+        """
         if not self.pausing or not self._failures:  # those that fail together count once
             self._failures += 1
-        tried_enough = isinstance(error, _BROKEN) and self._failures >= self._settings.answer_tries
-        if tried_enough or isinstance(error, TlsFailure) or not isinstance(error, _RETRIED):
+        refused = isinstance(error, Refused)
+        tried_enough = (
+            refused or isinstance(error, _BROKEN)
+        ) and self._failures >= self._settings.answer_tries
+        retried = isinstance(error, _RETRIED) or (refused and elsewhere)
+        if tried_enough or isinstance(error, TlsFailure) or not retried:
             self._failures = 0
             self._gave_up = True
             return None

@@ -134,6 +134,13 @@ BUGS: Final = (
         "test_content_reading.py::test_who_reads_an_image_that_is_moved_goes_on_with_its_replica",
     ),
     Bug(
+        "an image that failed is asked again before its replica",
+        "content/fetcher",
+        "        self.try_elsewhere(image_id)\n",
+        "",
+        "test_content_faults.py::test_where_one_image_fails_its_replica_serves",
+    ),
+    Bug(
         "a stream that does not end at its end",
         "content/transfer",
         "body.read_into(buffer[:1])  # raises where the content goes on past its end",

@@ -33,6 +33,7 @@ from imagefs.api import Stop
 from imagefs.errors import (
     CredentialsRefused,
     ImageChanged,
+    ImagefsError,
     Overloaded,
     RangeRefused,
     Refused,
@@ -421,3 +422,52 @@ def test_a_failure_that_is_remembered_holds_nothing_of_its_transfer(cache: Cache
     finally:
         gc.enable()
     assert len(site.requests) > 3
+
+
+class OneRefuses(FakeSite):
+    """A service that fails for the image that the content was first opened as."""
+
+    failure: Exception
+
+    def retrieve(
+        self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None, *, stop: Stop
+    ) -> FakeBody:
+        body = super().retrieve(image_id, size_bytes, start, end, stop=stop)
+        if image_id == IMAGE:
+            raise self.failure
+        return body
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [TransferBroken("cut"), TransferStalled("slow"), Unreachable("silent"), Refused("not now")],
+    ids=repr,
+)
+def test_where_one_image_fails_its_replica_serves(cache: CacheDirectory, failure: Exception) -> None:
+    """Whoever reads the one or the other gets all bytes, and the one that failed is not asked again for each piece."""
+    site = OneRefuses(DATA)
+    site.failure = failure
+
+    async def scene(stage: Stage) -> None:
+        first = await stage.open()
+        second = await stage.open("replica")
+        assert difference(await stage.read_all(second), DATA) is None
+        assert difference(await stage.read_all(first), DATA) is None
+
+    play(scene, site, cache)
+    assert [image_id for image_id, _, _ in site.requests][:2] == [IMAGE, "replica"]
+    assert sum(image_id == IMAGE for image_id, _, _ in site.requests) <= 3
+
+
+def test_an_image_that_is_refused_without_a_replica_fails_at_once(cache: CacheDirectory) -> None:
+    """What the service says is what its readers are told."""
+    site = OneRefuses(DATA)
+    site.failure = Refused("not now")
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        with pytest.raises(ImagefsError, match="not now"):
+            await read(reader, 0, 10)
+
+    play(scene, site, cache)
+    assert len(site.requests) == 1

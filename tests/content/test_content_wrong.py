@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 from content_fakes import (
+    IMAGE,
     MIB,
     PATIENT,
     Answer,
@@ -138,3 +139,21 @@ def test_proved_content_is_not_given_up_for_other_bytes(tmp_path: object, cache:
         assert difference(await stage.read_all(reader), DATA) is None
 
     play(scene, site, cache)
+
+
+def test_where_one_image_is_wrong_its_replica_is_fetched(cache: CacheDirectory) -> None:
+    """The second try is not one of the same wrong bytes."""
+
+    class OneWrong(FakeSite):
+        def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop):  # type: ignore[no-untyped-def]
+            self.script = (Answer(wrong_at=MIB + 5) if image_id == IMAGE else Answer(),)
+            return super().retrieve(image_id, size_bytes, start, end, stop=stop)
+
+    site = OneWrong(DATA)
+
+    async def scene(stage: Stage) -> None:
+        await stage.open()
+        assert difference(await read(await stage.open("replica"), 0, len(DATA)), DATA) is None
+
+    play(scene, site, cache)
+    assert site.sent_bytes <= 2.1 * len(DATA)
