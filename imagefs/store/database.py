@@ -22,6 +22,7 @@ _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",
     "PRAGMA cell_size_check = ON",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA cache_size = -256",  # KiB; all that is written would stay in memory, up to 2 MiB for each database
 )
 
 
