@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Protocol, TypeVarTuple, Unpack
 from weakref import WeakValueDictionary
 
@@ -11,6 +12,7 @@ import trio
 
 from imagefs.content.blocks import Stored
 from imagefs.content.content import Content
+from imagefs.content.opening import Opening
 from imagefs.content.reader import Reader
 from imagefs.content.service import Service
 from imagefs.content.uncached import Uncached
@@ -49,11 +51,19 @@ class Library:
             return content.open(image_id)
 
     async def _stored(self, key: ContentKey) -> Stored:
+        opening = Opening(partial(self._cache.content, key))
+        threads = self._service.disk_threads
         try:
-            return await trio.to_thread.run_sync(self._cache.content, key, limiter=self._service.disk_threads)
+            return await trio.to_thread.run_sync(opening.run, abandon_on_cancel=True, limiter=threads)
         except StoreError as error:
             logger.warning("The cache cannot be used (%s); going on without it.", error)
             return Uncached(key)
+        except trio.Cancelled:
+            stored = opening.leave()
+            if stored is not None:
+                close = partial(trio.to_thread.run_sync, stored.close, limiter=threads)
+                self._service.spawn(_guarded, close)
+            raise
 
     def close(self, reader: Reader) -> None:
         """The reader is done. What the last one leaves behind is soon made durable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import trio
 import trio.testing
 from content_fakes import IMAGE, PATIENT, FakeSite, Stage, difference, key_of, made_up, play, read, until
 
+from imagefs.content.uncached import Uncached
 from imagefs.core.models import ContentKey
 from imagefs.errors import CacheUnusable
 from imagefs.store.blocks import BLOCK_BYTES
@@ -254,3 +256,64 @@ def test_what_cannot_be_recorded_of_one_content_is_of_another(
     play(scene, FakeSite(DATA), cache, replace(BRISK, idle_contents=0))
     assert "a bug" in caplog.text
     caplog.clear()
+
+
+class SlowCache:
+    """Opens a content when ``answers`` is set; what it has opened counts as open until closed."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.asked: list[ContentKey] = []
+        self.open: list[Uncached] = []
+
+    def content(self, key: ContentKey, /) -> Any:
+        self.asked.append(key)
+        self.answers.wait(30)
+        stored = Uncached(key)
+        stored.close = lambda: self.open.remove(stored)  # type: ignore[method-assign]
+        self.open.append(stored)
+        return stored
+
+    def cached_bytes(self, key: ContentKey) -> int:
+        return 0
+
+
+def test_who_opens_can_leave_a_disk_that_hangs() -> None:
+    """Ctrl-C ends its wait. What is opened all the same when the disk is back is closed again; all goes on."""
+    cache = SlowCache()
+
+    async def scene(stage: Stage) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stage.open)
+                await until(lambda: bool(cache.asked))
+                nursery.cancel_scope.cancel()
+            assert not cache.open
+        finally:
+            cache.answers.set()
+        reader = await stage.open()
+        assert difference(await stage.read_all(reader), DATA) is None
+        await until(lambda: stage.service.disk_threads.borrowed_tokens == 0)
+        assert cache.open == [reader.content._blocks.stored]
+
+    play(scene, FakeSite(DATA), cache)
+    assert not cache.open
+
+
+def test_what_is_opened_just_when_it_is_left_is_closed_again() -> None:
+    """The thread is done, and nobody takes what it found."""
+    cache = SlowCache()
+
+    async def scene(stage: Stage) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.open)
+            await until(lambda: bool(cache.asked))
+            cache.answers.set()
+            while not cache.open:
+                time.sleep(0.001)  # noqa: ASYNC251  # the loop must not take it
+            time.sleep(0.05)  # noqa: ASYNC251
+            nursery.cancel_scope.cancel()
+        assert not stage.library.contents()
+        await until(lambda: not cache.open)
+
+    play(scene, FakeSite(DATA), cache)
