@@ -201,19 +201,22 @@ def test_what_the_cache_does_not_take_is_not_kept_for_nobody() -> None:
 
 def test_one_content_that_cannot_be_closed_holds_up_no_other(cache: CacheDirectory) -> None:
     """A request without an answer keeps its own content open; neither the others nor a new reader wait for it."""
-    answered = threading.Event()
+    asked, answered = threading.Event(), threading.Event()
 
     class MuteForOne(FakeSite):
         def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop=None):  # type: ignore[no-untyped-def]
             if image_id == "0":
+                asked.set()
                 answered.wait()
             return super().retrieve(image_id, size_bytes, start, end, stop=stop)
 
     async def scene(stage: Stage) -> None:
         keys = [ContentKey(len(DATA), None, str(number)) for number in range(3)]
         readers = [await stage.library.open(key, str(key.image_id)) for key in keys]
-        with trio.move_on_after(0.01):
-            await read(readers[0], 0, 10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, readers[0], 0, 10)
+            await until(asked.is_set)
+            nursery.cancel_scope.cancel()
         for reader in readers:
             stage.library.close(reader)
         async with trio.open_nursery() as nursery:
