@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from imagefs.core.models import ContentKey
 from imagefs.errors import ContentWrong, ImageChanged, StoreError
 from imagefs.store.blocks import BLOCK_BYTES, block_count
+from imagefs.store.range_lock import RangeLock
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Blocks:
         self._memory: dict[int, bytes] = {}
         self._kept_sums: dict[int, bytes] = {}
         self._memory_lock = threading.Lock()
+        self._writing = RangeLock()
         self._delivered_sums: dict[int, bytes] = {}
         self._unreadable: set[int] = set()
         self._closed = False
@@ -77,6 +79,11 @@ class Blocks:
         Raises ContentWrong where a proved checksum says otherwise, ImageChanged where an unproved one does: the
         service then sends other bytes than before.
         """
+        with self._writing.hold(first, first + len(sums)):  # nobody else's come between a look and a write
+            self._compare(first, sums)
+            return self._write(first, data, sums)
+
+    def _compare(self, first: int, sums: Sequence[bytes]) -> None:
         known = [self._sum_of(first + i) for i in range(len(sums))]
         for i, (old, new) in enumerate(zip(known, sums, strict=True)):
             if old is not None and old != new:
@@ -84,6 +91,8 @@ class Blocks:
                 raise ContentWrong(text) if self.stored.verified else ImageChanged(text)
             if self._delivered_sums and self._delivered_sums.get(first + i, new) != new:
                 self.differs = True
+
+    def _write(self, first: int, data: memoryview, sums: Sequence[bytes]) -> list[int]:
         dropped: list[int] = []
         for start, end in _runs([not self._is_cached(first + i) for i in range(len(sums))]):
             part = data[start * BLOCK_BYTES : end * BLOCK_BYTES]

@@ -1,4 +1,4 @@
-"""Who is changing which blocks of a content right now. Used by `StoredContent` on worker threads."""
+"""Who is changing which blocks of a content right now. Used on worker threads, for all that is written."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -15,17 +18,19 @@ from content_fakes import (
     FakeSite,
     Stage,
     difference,
+    key_of,
     made_up,
     play,
     read,
     until,
 )
 
+from imagefs.content.blocks import Blocks, Stored
 from imagefs.errors import (
     ContentWrong,
     ImageChanged,
 )
-from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.blocks import BLOCK_BYTES, block_sum
 from imagefs.store.directory import CacheDirectory
 
 DATA = made_up(3 * MIB - 1234)
@@ -157,3 +162,39 @@ def test_where_one_image_is_wrong_its_replica_is_fetched(cache: CacheDirectory) 
 
     play(scene, site, cache)
     assert site.sent_bytes <= 2.1 * len(DATA)
+
+
+def test_of_two_streams_with_other_bytes_one_is_told(cache: CacheDirectory) -> None:
+    """Also where the second comes while the first is being written: never other bytes than those with the checksum."""
+    stored = cache.content(key_of(DATA))
+    blocks = Blocks(stored, IMAGE)
+    right, other = (memoryview(content[:BLOCK_BYTES]) for content in (DATA, OTHER))
+    told: list[Exception] = []
+
+    def second() -> None:
+        try:
+            blocks.write(0, other, [block_sum(other)])
+        except ImageChanged as error:
+            told.append(error)
+
+    thread = threading.Thread(target=second)
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(stored, name)
+
+        def write_blocks(self, first: int, data: memoryview, sums: Sequence[bytes]) -> None:
+            if thread.ident is None:
+                thread.start()
+                thread.join(0.2)
+            stored.write_blocks(first, data, sums)
+
+    blocks.stored = cast(Stored, Slow())
+    blocks.write(0, right, [block_sum(right)])
+    thread.join()
+    assert len(told) == 1
+    assert stored.check_block(0)
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    assert blocks.read(0, buffer) == []
+    assert difference(bytes(buffer), bytes(right)) is None
+    stored.close()
