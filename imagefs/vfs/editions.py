@@ -107,8 +107,7 @@ class Editions:
 
     def renamed(self, image_id: str) -> None:
         """The inode that the kernel knows is not to be opened any more: see :meth:`Resolution.renamed`."""
-        if image_id in self._latest:
-            self._next(image_id)
+        self._latest.pop(image_id, None)
 
     def _next(self, image_id: str) -> Edition:
         inode = image_inode(image_id)
@@ -131,7 +130,7 @@ class Editions:
         if edition is None or self._latest.get(edition.node.image_id) is not edition or edition.told is None:
             raise Outdated("The name leads to another file by now.")
         if edition.told.size_bytes != key.size_bytes or (edition.handles and edition.given != given):
-            self._next(edition.node.image_id)
+            del self._latest[edition.node.image_id]
             raise Outdated(f"Image {edition.node.image_id} has other content than before.")
         keep_pages = reader.content.keepable and edition.pages_of == key
         edition.handles += 1

@@ -225,6 +225,26 @@ def test_an_image_that_is_there_again_is_another_inode_for_as_long_as_the_kernel
     play(scene)
 
 
+def test_nothing_is_held_for_an_inode_that_the_kernel_was_never_told_of() -> None:
+    """It drops only what it was told of. A name that was changed or outdated may never be looked up again."""
+
+    async def scene() -> None:
+        grove = Grove(image("1", "a"), image("2", "a"))
+        name = b"a~1"
+        inode = await grove.find(b"toronto", name)
+        before = held()
+        for number in range(50):
+            old, name = name, f"a{number}~1".encode()
+            await grove.tree.changes.rename(TORONTO, old, TORONTO, name, exchange=False)
+            with pytest.raises(Outdated):
+                await grove.tree.open(inode, os.O_RDONLY)
+        assert held() <= before
+        grove.tree.forget(inode, 1)
+        assert await grove.find(b"toronto", name) == FIRST
+
+    play(scene)
+
+
 def test_what_is_open_or_moved_is_held_though_it_is_gone() -> None:
     """Who reads on is shown what he reads, and who has what was moved is led to its replica."""
 
