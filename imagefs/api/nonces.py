@@ -64,23 +64,37 @@ class Nonces:
         """What *attempt* returns, which is given the seconds left; made once more if its nonce is refused.
 
         A service need not name the nonce: refused credentials are taken for that where another call had the same
-        one meanwhile.
+        one meanwhile, until they are refused with a nonce of their own as well.
         """
         begun_s = self._clock.monotonic()
         ends_s = begun_s + left_s
         try:
             return attempt(left_s)
         except CredentialsRefused as refusal:
-            if not isinstance(refusal, NonceRefused) and self._shared_at_s < begun_s:
+            is_named = isinstance(refusal, NonceRefused)
+            if not is_named and self._shared_at_s < begun_s:
                 raise
-            self._note_refusal()
-        return attempt(ends_s - self._clock.monotonic())
+            once_until_s = self._note_refusal()
+        try:
+            return attempt(ends_s - self._clock.monotonic())
+        except CredentialsRefused as refusal:
+            if not is_named and not isinstance(refusal, NonceRefused):
+                self._take_back(once_until_s)
+            raise
 
-    def _note_refusal(self) -> None:
+    def _note_refusal(self) -> float | None:
+        """Use no nonce twice for a while: until when, None where that was known before."""
         with self._lock:
             now_s = self._clock.monotonic()
             if now_s < self._once_until_s:
-                return  # of a call that was made before that was known
+                return None  # of a call that was made before that was known
             follows_soon = now_s < self._once_until_s + MOST_ONCE_S
             self._once_for_s = min(2 * self._once_for_s, MOST_ONCE_S) if follows_soon else FIRST_ONCE_S
             self._once_until_s = now_s + self._once_for_s
+            return self._once_until_s
+
+    def _take_back(self, once_until_s: float | None) -> None:
+        """The nonce was not the reason: share them again, unless another refusal has said otherwise."""
+        with self._lock:
+            if once_until_s == self._once_until_s:
+                self._once_until_s = -math.inf

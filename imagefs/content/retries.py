@@ -8,6 +8,7 @@ from typing import Final
 
 from imagefs.content.settings import ContentSettings
 from imagefs.errors import (
+    MalformedAnswer,
     OutOfResources,
     Overloaded,
     Refused,
@@ -18,6 +19,7 @@ from imagefs.errors import (
 )
 
 _BROKEN: Final = (TransferBroken, TransferStalled)
+_REFUSED: Final = (Refused, MalformedAnswer)
 _RETRIED: Final = (Unreachable, OutOfResources, Overloaded, *_BROKEN)
 
 
@@ -49,11 +51,11 @@ class Retries:
     def pause_after(self, error: Exception, *, elsewhere: bool = False) -> float | None:
         """Take account of a failed transfer: seconds until the next try, None where its readers are to be told.
 
-        What is refused of one image is worth another try where the content can be had *elsewhere*.
+        What is refused of one image, in whatever words, is worth another try where the content can be had *elsewhere*.
         """
         if not self.pausing or not self._failures:  # those that fail together count once
             self._failures += 1
-        refused = isinstance(error, Refused)
+        refused = isinstance(error, _REFUSED)
         tried_enough = (
             refused or isinstance(error, _BROKEN)
         ) and self._failures >= self._settings.answer_tries

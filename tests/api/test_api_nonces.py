@@ -144,3 +144,39 @@ def test_refused_credentials_are_not_tried_again_with_a_nonce_of_their_own(clock
     with pytest.raises(CredentialsRefused):
         nonces.past_refusal(attempt, 10)
     assert len(used) == 1
+
+
+def test_refused_credentials_for_which_the_nonce_is_not_to_blame_slow_nobody_down(clock):
+    """A service may answer 403 for one image alone: the others are not asked for one a second because of it."""
+    nonces = Nonces(clock)
+    used = []
+
+    def attempt(left_s):
+        used.append(nonces.next(left_s))
+        raise CredentialsRefused("403")
+
+    for _ in range(3):
+        nonces.next(10)
+        with pytest.raises(CredentialsRefused):
+            nonces.past_refusal(attempt, 10)
+        assert is_shared(nonces)
+    assert len(used) == 6
+
+
+def test_a_nonce_that_was_named_stays_to_blame(clock):
+    """Though a call that was made before that was known is refused for another reason."""
+    nonces = Nonces(clock)
+    nonces.next(10)
+
+    def attempt(left_s):
+        nonces.next(left_s)
+        if not clock.slept_s:
+            refused_by_name()
+        raise CredentialsRefused("403")
+
+    def refused_by_name():
+        nonces.past_refusal(Refuser(nonces), 10)
+
+    with pytest.raises(CredentialsRefused):
+        nonces.past_refusal(attempt, 10)
+    assert not is_shared(nonces)

@@ -34,6 +34,7 @@ from imagefs.errors import (
     CredentialsRefused,
     ImageChanged,
     ImagefsError,
+    MalformedAnswer,
     Overloaded,
     RangeRefused,
     Refused,
@@ -440,7 +441,13 @@ class OneRefuses(FakeSite):
 
 @pytest.mark.parametrize(
     "failure",
-    [TransferBroken("cut"), TransferStalled("slow"), Unreachable("silent"), Refused("not now")],
+    [
+        TransferBroken("cut"),
+        TransferStalled("slow"),
+        Unreachable("silent"),
+        Refused("not now"),
+        MalformedAnswer("404 without a reason"),
+    ],
     ids=repr,
 )
 def test_where_one_image_fails_its_replica_serves(cache: CacheDirectory, failure: Exception) -> None:
