@@ -147,11 +147,13 @@ class Changes:
         remark = self._journal.remark_on(image_id)
         return None if remark is None else remark.location
 
-    def _noting(self, image_id: str) -> Callable[[ImagefsError], None]:
+    def _noting(self, image_id: str) -> Callable[[ImagefsError | None], None]:
         """Keeps why a change fails as the last failure of its image, where that is there still."""
 
-        def note(error: ImagefsError) -> None:
-            if isinstance(error, ServiceError | StoreError) and self._shown(image_id) is not None:
+        def note(error: ImagefsError | None) -> None:
+            if error is None:
+                self._details.note_error(image_id, None)
+            elif isinstance(error, ServiceError | StoreError) and self._shown(image_id) is not None:
                 self._details.note_error(image_id, str(error))
 
         return note

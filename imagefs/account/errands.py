@@ -27,13 +27,14 @@ _ANSWER_S: Final = 2.0
 class Errand:
     """One change under way in a task of its own, as that task and the one who waits for it see it.
 
-    ``doubt`` is why it is not known whether the service has carried it out.
+    ``doubt`` is why it is not known whether the service has carried it out; ``late``: the one who waited was told so.
     """
 
     def __init__(self, around: Surroundings) -> None:
         self.scope = trio.CancelScope()
         self.attended = True
         self.doubt: AnswerLost | None = None
+        self.late = False
         self._clock = around.clock
         self._ends_at = around.clock() + around.settings.change_deadline_s
         settings = around.settings
@@ -100,19 +101,19 @@ class Errands:
         self,
         subject: str,
         work: Callable[[Errand], Awaitable[T]],
-        failed: Callable[[ImagefsError], None] = lambda _: None,
+        failed: Callable[[ImagefsError | None], None] = lambda _: None,
     ) -> T:
         """What *work* gives. Cancelled, or past the deadline, it goes on only once it was committed.
 
         Raises what *work* raises, and AnswerLost, Unreachable or Busy past the deadline. *failed* is told of each of
-        these, and of what *work* raises when nobody waits any more.
+        these, and of what *work* raises when nobody waits any more; of None where it succeeds past the deadline.
         """
         errand = Errand(self._around)
 
         async def go() -> T:
             with errand.scope:
                 try:
-                    return await work(errand)
+                    answer = await work(errand)
                 except ImagefsError as error:
                     failed(error)
                     if not errand.attended:
@@ -122,6 +123,9 @@ class Errands:
                     if not errand.attended:
                         log.exception("%s: failed by a bug.", subject)
                     raise
+                if errand.late:
+                    failed(None)
+                return answer
             raise Unreachable(f"{subject}: given up before the service was asked")
 
         if not self._under_way:
@@ -129,13 +133,14 @@ class Errands:
         self._under_way += 1
         try:
             with trio.move_on_after(self._deadline_s):
-                answer: T = await self._flights.join(errand, go)
-                return answer
+                done: T = await self._flights.join(errand, go)
+                return done
         finally:
             errand.leave()
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-        late = errand.overdue(subject, self._deadline_s)
-        failed(late)
-        raise late
+        overdue = errand.overdue(subject, self._deadline_s)
+        errand.late = True
+        failed(overdue)
+        raise overdue

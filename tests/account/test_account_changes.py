@@ -741,9 +741,11 @@ def test_what_the_service_takes_too_long_for_goes_on_in_the_background() -> None
             with pytest.raises(AnswerLost, match="background"):
                 await account.replicate("1", "montreal", "b")
             assert trio.current_time() - began == pytest.approx(30)
+            assert "background" in (account.error_of("1") or "")
             with pytest.raises(Busy):
                 await account.rename("1", "other")
             await trio.sleep(120)
+            assert account.error_of("1") is None
             assert shown(account)["100"] == ("montreal", "b")
             await account.wait_active("100")
             assert service.created == ["100"]
