@@ -83,6 +83,10 @@ class Editions:
         edition = self._by_inode.get(inode)
         return edition is not None and edition.told is not None
 
+    def knows(self, image_id: str) -> bool:
+        """Whether the kernel knows any edition of the image."""
+        return any(edition.node.image_id == image_id for edition in self._by_inode.values())
+
     def forget(self, inode: int) -> None:
         """The kernel knows *inode* no more."""
         self._gone.discard(inode)

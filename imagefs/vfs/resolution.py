@@ -65,8 +65,12 @@ class Resolution:
             self._drafts.forget(node.number)
         else:
             self._editions.forget(inode)
-            if isinstance(node, Image):
-                self._moved.pop(node.image_id, None)
+            if (
+                isinstance(node, Image)
+                and node.image_id in self._moved
+                and not self._editions.knows(node.image_id)
+            ):
+                del self._moved[node.image_id]
 
     def vanished(self, image_ids: Set[str]) -> None:
         """These images are gone: nothing is kept of those that are neither open nor moved."""

@@ -263,3 +263,27 @@ def test_what_is_open_or_moved_is_held_though_it_is_gone() -> None:
         assert (await grove.tree.attributes(second)).links == 1
 
     play(scene)
+
+
+def test_what_is_moved_is_held_until_the_last_of_its_inodes_is_forgotten() -> None:
+    """The kernel may have been told of it without a size first."""
+
+    async def scene() -> None:
+        grove = Grove(image("1", "a"))
+        await grove.find(b"toronto")
+        montreal = await grove.find(b"montreal")
+        details, grove.account.known = grove.account.known, set()
+        handle = await grove.tree.open_directory(TORONTO)
+        vague, _ = grove.tree.listed((await grove.tree.entries(handle, anew=True))[3].node)
+        grove.tree.remember(vague)
+        grove.account.known = details
+        inode = await grove.find(b"toronto", b"a")
+        assert inode != vague.inode
+        await grove.tree.changes.rename(TORONTO, b"a", montreal, b"a", exchange=False)
+        grove.tree.forget(vague.inode, 1)
+        assert (await grove.tree.attributes(inode)).links == 1
+        grove.tree.forget(inode, 1)
+        with pytest.raises(NotFound):
+            await grove.tree.attributes(inode)
+
+    play(scene)
