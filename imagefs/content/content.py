@@ -145,7 +145,7 @@ class Content:
 
     @property
     def keepable(self) -> bool:
-        """Whether the kernel may keep what it was given over the next open: proved, and never any other."""
+        """Whether what the kernel was given is right for whatever has this key: proved, and never any other."""
         return self.proved and not self._generations.any_stale
 
     def moved(self, image_id: str, replica_id: str) -> None:

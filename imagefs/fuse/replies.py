@@ -57,5 +57,5 @@ def statistics_of(usage: Usage, free_bytes: int) -> pyfuse3.StatvfsData:
 def file_info_of(opened: OpenedFile) -> pyfuse3.FileInfo:
     """An answer to open(2)."""
     return pyfuse3.FileInfo(
-        fh=pyfuse3.FileHandleT(opened.handle), keep_cache=opened.keep_cache, direct_io=opened.direct
+        fh=pyfuse3.FileHandleT(opened.handle), keep_cache=not opened.direct, direct_io=opened.direct
     )

@@ -1,10 +1,14 @@
 """Which inode stands for which content of an image. On trio's thread.
 
 The kernel keeps one size and one set of pages for an inode, whoever reads it by whichever handle, and cuts every read
-off at that size. So an inode stands for one content for as long as the kernel knows it: it is told one size, and those
-who have it open at the same time get the same bytes. Once an image turns out to have other content, its names lead to
-another inode, its next *edition*. Whoever opens an older one is told that it is outdated, whereupon the kernel looks
-the name up again (``do_filp_open`` in its fs/namei.c).
+off at that size. So an inode stands for one content for as long as the kernel knows it: it is told one size, and all
+who open it get the same bytes. Once an image turns out to have other content, or to have given bytes that may be wrong,
+its names lead to another inode, its next *edition*. Whoever opens an older one is told that it is outdated, whereupon
+the kernel looks the name up again (``do_filp_open`` in its fs/namei.c).
+
+The kernel could be told to drop its pages instead. But it drops them in the open(2) of one program, which then waits
+for pages that others still read, and not even SIGKILL ends that (``invalidate_inode_pages2``), while a third program
+finds what is to be dropped.
 
 The kernel goes on knowing an image's inode when the image is gone, until it needs the memory. Of such an inode only the
 number is kept here.
@@ -16,7 +20,9 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
+from weakref import ref
 
+from imagefs.content.content import Content
 from imagefs.content.reader import Reader
 from imagefs.core.inodes import image_inode
 from imagefs.core.models import ContentKey
@@ -34,16 +40,17 @@ class Edition:
     """One of them.
 
     ``told`` are the attributes with a size that the kernel was told first; ``vague``: it was told of the inode before
-    that, and may take it for empty still while it handles another answer. ``handles`` says how many have it open,
-    ``given`` what these get, and ``pages_of`` what the kernel's pages hold and nothing else.
+    that, and may take it for empty still while it handles another answer. ``handles`` says how many have it open. The
+    kernel's pages hold what the content ``given`` gave in that generation, and nothing else; where they are ``proved``,
+    they are right for whatever has that key.
     """
 
     node: Image
     told: Attributes | None = None
     vague: bool = False
     handles: int = 0
-    given: tuple[ContentKey, int] | None = None
-    pages_of: ContentKey | None = None
+    given: tuple[ref[Content], int] | None = None
+    proved: ContentKey | None = None
 
 
 class Editions:
@@ -123,34 +130,26 @@ class Editions:
 
     # Who has it open
 
-    def opened(self, inode: int, reader: Reader) -> bool:
-        """One handle more on *inode*. Whether the kernel may keep the pages that it has.
-
-        Raises Outdated where the bytes of *reader* are not those that the inode stands for.
-        """
+    def opened(self, inode: int, reader: Reader) -> None:
+        """One handle more on *inode*. Raises Outdated where *reader* would not get what the inode stands for."""
         edition = self._by_inode.get(inode)
-        key = reader.content.key
-        given = (key, reader.generation)
         if edition is None or self._latest.get(edition.node.image_id) is not edition or edition.told is None:
             raise Outdated("The name leads to another file by now.")
-        if edition.told.size_bytes != key.size_bytes or (edition.handles and edition.given != given):
+        content = reader.content
+        given = (ref(content), reader.generation)
+        is_same = edition.given in (None, given) or (content.keepable and edition.proved == content.key)
+        if edition.told.size_bytes != content.key.size_bytes or not is_same:
             del self._latest[edition.node.image_id]
             raise Outdated(f"Image {edition.node.image_id} has other content than before.")
-        keep_pages = reader.content.keepable and edition.pages_of == key
         edition.handles += 1
         edition.given = given
-        if not keep_pages:
-            edition.pages_of = None
         self._read_by[reader] = edition
-        return keep_pages
 
     def closed(self, reader: Reader) -> None:
         """One handle less. The kernel may have forgotten the inode by now: that can overtake the notice of a close."""
         edition = self._read_by.pop(reader)
         edition.handles -= 1
-        # Only now the kernel has surely dropped what it was told to when this was opened: whose open(2) that was may
-        # have been slow. Unproved content can be wrong still.
-        edition.pages_of = reader.content.key if reader.content.keepable else None
+        edition.proved = reader.content.key if reader.content.keepable else None
 
 
 def _fits(edition: Edition, attributes: Attributes) -> bool:

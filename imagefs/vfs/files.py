@@ -32,7 +32,6 @@ class OpenedFile:
     """A handle, and how the kernel may cache the file: keep what it has, or (``direct``) nothing at all."""
 
     handle: int
-    keep_cache: bool = False
     direct: bool = False
 
 
@@ -86,11 +85,11 @@ class Files:
         key = await self._content_key(image)
         reader = await self._library.open(key, image_id)
         try:
-            keep_cache = self.editions.opened(inode, reader)
+            self.editions.opened(inode, reader)
         except Outdated:
             self._library.close(reader)
             raise
-        return OpenedFile(self._add(_OpenImage(image, reader)), keep_cache)
+        return OpenedFile(self._add(_OpenImage(image, reader)))
 
     def open_draft(self, draft: DraftFile, *, writable: bool) -> OpenedFile:
         """One handle more on a draft. One who only reads it decides nothing when he closes it."""

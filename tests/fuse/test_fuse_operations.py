@@ -290,10 +290,11 @@ def test_df_shows_what_is_used_and_room_to_copy() -> None:
     assert data.f_namemax == 255
 
 
-def test_open_passes_on_whether_the_kernel_may_keep_its_cache() -> None:
-    """The handle and the flag are the tree's."""
-    info = call(FakeTree(open=OpenedFile(7, keep_cache=True)), "open", 1, 0, CONTEXT)
-    assert (info.fh, info.keep_cache) == (7, True)
+@pytest.mark.parametrize("direct", [False, True])
+def test_the_kernel_caches_a_file_or_not_and_never_drops_what_it_cached(direct: bool) -> None:
+    """It would do so in open(2), waiting for whoever still reads."""
+    info = call(FakeTree(open=OpenedFile(7, direct=direct)), "open", 1, 0, CONTEXT)
+    assert (info.fh, info.direct_io, info.keep_cache) == (7, direct, not direct)
 
 
 def test_a_read_waits_only_for_what_is_not_there() -> None:

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from vfs_fakes import Grove, image, play
+from vfs_fakes import FakeContent, Grove, image, play
 
 from imagefs.core.inodes import image_inode, region_inode
 from imagefs.errors import NotFound, Outdated, Unreachable
@@ -69,6 +69,52 @@ def test_other_bytes_are_another_inode_while_somebody_has_the_old() -> None:
         for _ in range(2):
             grove.tree.forget(newer, 1)
         assert await grove.find(b"toronto", b"a") in (FIRST, newer)
+
+    play(scene)
+
+
+def test_an_inode_is_of_one_content_that_is_kept_over_closing() -> None:
+    """Of what was proved, its key says enough. Else it has to be the very same, whose readers are taken account of."""
+
+    async def scene() -> None:
+        grove = await grown()
+        contents = grove.library.contents
+
+        async def goes_on(inode: int) -> bool:
+            try:
+                opened = await grove.tree.open(inode, os.O_RDONLY)
+            except Outdated:
+                return False
+            await grove.files.release(opened.handle)
+            return True
+
+        assert await goes_on(FIRST)
+        contents.clear()
+        assert await goes_on(FIRST)  # it was proved, and is again
+
+        (content,) = contents.values()
+        content.keepable = False
+        assert await goes_on(FIRST)
+        contents.clear()
+        assert not await goes_on(FIRST)
+        newer = await grove.find(b"toronto", b"a")
+        assert await goes_on(newer)
+        grove.account.change_details("1", checksum="0" * 32)
+        assert not await goes_on(newer)
+
+    play(scene)
+
+
+def test_what_is_proved_is_not_completed_by_what_is_not() -> None:
+    """Nobody would know what of it was delivered already."""
+
+    async def scene() -> None:
+        grove = await grown()
+        opened = await grove.tree.open(FIRST, os.O_RDONLY)
+        await grove.files.release(opened.handle)
+        (key,) = grove.library.contents
+        grove.library.contents[key] = FakeContent(key, keepable=False)
+        assert await opened_anew(grove, FIRST) != FIRST
 
     play(scene)
 

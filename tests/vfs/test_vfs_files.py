@@ -117,50 +117,6 @@ def test_reading_and_releasing() -> None:
     play(scene)
 
 
-def test_the_kernel_keeps_only_what_is_proved_and_the_same() -> None:
-    """Its cache is kept over an open only where all it can have read is the proved content of now."""
-
-    async def scene() -> None:
-        grove = Grove(*ROWS)
-        tree = grove.tree
-        inode = await grove.find(b"toronto", b"debian.iso")
-
-        async def keeps() -> bool:
-            opened = await tree.open(inode, os.O_RDONLY)
-            await grove.files.release(opened.handle)
-            return opened.keep_cache
-
-        assert [await keeps(), await keeps()] == [False, True]
-        grove.account.change_details("1", checksum="0" * 32)
-        assert [await keeps(), await keeps()] == [False, True]
-        opened = await tree.open(inode, os.O_RDONLY)
-        grove.library.opened[-1].content.keepable = False
-        await grove.files.release(opened.handle)
-        assert [await keeps(), await keeps()] == [False, True]
-
-        opened = await tree.open(inode, os.O_RDONLY)
-        grove.library.opened[-1].content.keepable = False
-        grove.library.keepable = False
-        assert not await keeps()
-        await grove.files.release(opened.handle)
-
-    play(scene)
-
-
-def test_the_kernel_keeps_nothing_before_it_has_surely_dropped_what_it_was_told_to() -> None:
-    """It drops its pages in the open(2) that it was told so in; who opens the image meanwhile may still find them."""
-
-    async def scene() -> None:
-        grove = Grove(*ROWS)
-        inode = await grove.find(b"toronto", b"debian.iso")
-        first, second = [await grove.tree.open(inode, os.O_RDONLY) for _ in range(2)]
-        await grove.files.release(first.handle)
-        third = await grove.tree.open(inode, os.O_RDONLY)
-        assert [first.keep_cache, second.keep_cache, third.keep_cache] == [False, False, True]
-
-    play(scene)
-
-
 def test_an_image_that_goes_while_it_is_open() -> None:
     """Its handle goes on and has attributes without a link; its path does not, and opening is refused."""
 

@@ -164,7 +164,7 @@ class FakeAccount:
         self._on_details_change(old, self.all_details[image_id])
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeContent:
     key: ContentKey
     keepable: bool = True
@@ -193,11 +193,12 @@ class FakeLibrary:
     closed: list[FakeReader] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     replicas: dict[str, str] = field(default_factory=dict)
+    contents: dict[ContentKey, FakeContent] = field(default_factory=dict)
     generation: int = 0
-    keepable: bool = True
 
     async def open(self, key: ContentKey, image_id: str) -> FakeReader:
-        self.opened.append(FakeReader(FakeContent(key, keepable=self.keepable), self.generation))
+        content = self.contents.setdefault(key, FakeContent(key))
+        self.opened.append(FakeReader(content, self.generation))
         return self.opened[-1]
 
     def close(self, reader: FakeReader) -> None:
