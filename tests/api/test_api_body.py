@@ -185,6 +185,19 @@ def test_an_answer_that_is_not_the_content_is_rejected(peer, connect, step):
         read_all(connect(stall_s=0.1).retrieve("1", SIZE))
 
 
+def test_a_small_range_without_length_is_told_from_a_web_page(peer, client):
+    """Not a byte of the page is given out, as the last block of an image can be this small."""
+
+    def part(body):
+        start = head(206, Transfer_Encoding="chunked", Content_Range=f"bytes {SIZE - 1}-{SIZE - 1}/{SIZE}")
+        return sends(start + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+
+    peer.script(part(HTML), part(CONTENT[-1:]))
+    with pytest.raises(errors.TransferBroken, match="Maintenance"):
+        receive(client.retrieve("1", SIZE, SIZE - 1), 1)
+    assert read_all(client.retrieve("1", SIZE, SIZE - 1)) == CONTENT[-1:]
+
+
 @pytest.mark.parametrize("step", [answers(CONTENT[:-1]), answers(CONTENT + b"x"), answers(HTML)])
 def test_an_announced_length_is_judged_before_any_byte(peer, client, step):
     """What cannot be the content is not even begun with."""
