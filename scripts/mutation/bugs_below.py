@@ -334,14 +334,14 @@ _STORE: Final = (
         "            durable = self._blocks.finish_sync(changed)\n"
         "            if changed or used:\n                self._commit(sorted({*changed, *used}))\n"
         "            if changed:\n                self._sync_file()\n",
-        "test_store_crash.py::test_the_index_claims_nothing_before_the_data_is_synced",
+        "test_store_crash.py::test_the_index_claims_nothing_before_it_is_synced",
     ),
     Bug(
         "a new file's name is not synced",
         "store/content_file",
         "self._file.sync_entry()",
         "pass",
-        "test_store_losses.py",
+        "test_store_crash.py::test_the_index_claims_nothing_before_it_is_synced",
     ),
     Bug(
         "space is given back before the index knows",

@@ -193,22 +193,24 @@ def test_a_block_written_during_a_sync_is_not_claimed_by_it(
     content.close()
 
 
-def test_the_index_claims_nothing_before_the_data_is_synced(
-    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("synced", ["sync", "sync_entry"], ids=["data", "file name"])
+def test_the_index_claims_nothing_before_it_is_synced(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch, synced: str
 ) -> None:
     """Block sums would find out what is not there; it must not come to that."""
     content = cache.content(key_of(1, CONTENT_BYTES))
     write(content, 0, 4)
-    sync = content._file.sync
-    claimed: list[bytes] = []
+    sync = getattr(content._file, synced)
+    claimed: list[list[bytes]] = []
 
     def watched_sync() -> None:
-        claimed.extend(row.present for row in cache.index.load_segments(content.name))
+        claimed.append([row.present for row in cache.index.load_segments(content.name)])
         sync()
 
-    monkeypatch.setattr(content._file, "sync", watched_sync)
+    monkeypatch.setattr(content._file, synced, watched_sync)
     assert content.flush() == 4
-    assert not any(map(any, claimed))
+    assert len(claimed) == 1
+    assert not any(map(any, claimed[0]))
     assert cache.index.load_segments(content.name)[0].present == (0b1111).to_bytes(8, "little")
     content.close()
 
