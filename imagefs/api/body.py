@@ -215,8 +215,7 @@ def open_body(
 
 def _may_be_refusal(status: int, head: ContentHead) -> bool:
     """Whether the head leaves open that the body is a refusal."""
-    if (
-        status == 206
-    ):  # a page in place of a range is noticed by its length, unless the range is smaller still
+    # A page in place of a range is noticed by its length, unless the range is smaller still.
+    if status == 206:
         return not head.framed and head.end - head.start <= REFUSAL_BYTES
     return head.end - head.start <= SMALL_CONTENT_BYTES if head.framed else True

@@ -56,9 +56,8 @@ class Retries:
         if not self.pausing or not self._failures:  # those that fail together count once
             self._failures += 1
         refused = isinstance(error, _REFUSED)
-        tried_enough = (
-            refused or isinstance(error, _BROKEN)
-        ) and self._failures >= self._settings.answer_tries
+        answered = refused or isinstance(error, _BROKEN)
+        tried_enough = answered and self._failures >= self._settings.answer_tries
         retried = isinstance(error, _RETRIED) or (refused and elsewhere)
         if tried_enough or isinstance(error, TlsFailure) or not retried:
             self._failures = 0

@@ -44,24 +44,17 @@ def test_a_stop_ends_the_wait_on_a_connection_that_was_used_before(peer, patient
     assert peer.connections == 1
 
 
-def test_a_stop_ends_the_wait_in_the_middle_of_a_head(peer, patient):
-    """What has come of the answer is of no use."""
+@pytest.mark.parametrize(
+    "begun",
+    [b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n{"],
+    ids=["head", "refusal"],
+)
+def test_a_stop_ends_the_wait_for_the_rest_of_an_answer(peer, patient, begun):
+    """Of a head, or of the text that a head announces: what has come of it is of no use."""
     stop = Stop()
 
     def step(conn, _request):
-        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-")
-        stop.set()
-
-    peer.script(step)
-    stopped(patient, stop)
-
-
-def test_a_stop_ends_the_wait_for_a_refusal(peer, patient):
-    """The head is here, and the text that it announces is not."""
-    stop = Stop()
-
-    def step(conn, _request):
-        conn.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n{")
+        conn.sendall(begun)
         stop.set()
 
     peer.script(step)

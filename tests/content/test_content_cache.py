@@ -27,6 +27,7 @@ from content_fakes import (
     until,
 )
 
+from imagefs.content.reader import Reader
 from imagefs.core.models import ContentKey
 from imagefs.errors import CacheFull, CacheUnusable, StoreError
 from imagefs.store.blocks import BLOCK_BYTES
@@ -266,6 +267,14 @@ class Hanging:
             self._answers.set()
 
 
+async def leave_a_read(disk: Hanging, reader: Reader) -> None:
+    """Begin to read, and give it up while the disk hangs in it."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, reader, 0, 100)
+        await until(lambda: bool(disk.hung))
+        nursery.cancel_scope.cancel()
+
+
 def test_a_reader_can_leave_a_disk_that_hangs(cache: CacheDirectory) -> None:
     """Ctrl-C ends its wait. When the disk is back, all goes on."""
     disk = Hanging(cache, "read_into")
@@ -274,10 +283,7 @@ def test_a_reader_can_leave_a_disk_that_hangs(cache: CacheDirectory) -> None:
         reader = await stage.open()
         await stage.read_all(reader)
         with disk.hangs():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(read, reader, 0, 100)
-                await until(lambda: bool(disk.hung))
-                nursery.cancel_scope.cancel()
+            await leave_a_read(disk, reader)
             assert not disk.ended
         assert await read(reader, 0, 100) == DATA[:100]
 
@@ -294,10 +300,7 @@ def test_the_end_does_not_wait_for_a_read_that_was_left(
         reader = await stage.open()
         await stage.read_all(reader)
         with disk.hangs():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(read, reader, 0, 100)
-                await until(lambda: bool(disk.hung))
-                nursery.cancel_scope.cancel()
+            await leave_a_read(disk, reader)
             await stage.library.shut()
             assert not disk.ended
         await until(lambda: stage.service.disk_threads.borrowed_tokens == 0)
