@@ -91,6 +91,7 @@ class Subjects:
         """Take it and all that has its bytes out of the account, and off the disk; for the end of a round."""
         for image in self._emulator.images():
             if image.image_id == subject.image_id or image.name.startswith(f"{subject.name}."):
-                with contextlib.suppress(Refusal, ValueError):
+                with contextlib.suppress(Refusal, ValueError):  # one that was never made has no content
                     self._emulator.content(image.image_id).unlink(missing_ok=True)
+                with contextlib.suppress(Refusal):
                     self._emulator.remove_image(image.image_id)
