@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -41,7 +42,10 @@ USAGE: Final = """\
 
 @dataclass(slots=True)
 class Request:
-    """One line that is carried out, or could not be; ``answered`` is set as soon as ``image_id`` or ``error`` is."""
+    """One line that is carried out, or could not be; ``answered`` is set as soon as ``image_id`` or ``error`` is.
+
+    ``error`` is a copy without a traceback, whose frames would hold the account's listing of that time.
+    """
 
     time_ns: int
     name: str = "-"
@@ -78,7 +82,7 @@ class ControlHandle:
             await request.answered.wait()
             self.asking = None
             if request.error is not None:
-                raise request.error
+                raise copy(request.error)
 
 
 class ControlFiles:
@@ -172,7 +176,7 @@ class ControlFiles:
         try:
             wanted = parse_line(_text_of(line))
         except ImagefsError as error:
-            request.error = error
+            request.error = copy(error)
             self._show(handle.region, request)
             raise
         if wanted is None:
@@ -188,7 +192,7 @@ class ControlFiles:
         try:
             request.image_id = await self._account.fetch(wanted, region)
         except ImagefsError as error:
-            request.error = error
+            request.error = copy(error)
         except Exception as bug:
             logger.exception("A bug in a request of .fetch.")
             request.error = ImagefsError(f"{wanted.name!r} could not be asked for: {bug!r}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
+from types import FrameType
 
 import pytest
 import trio
@@ -23,6 +25,7 @@ from imagefs.errors import (
     ReadOnly,
     RefusedQuota,
 )
+from imagefs.vfs import control
 from imagefs.vfs.control import MAX_LINE_BYTES, RECENT, ControlHandle
 
 URL = "https://example.org/a.iso"
@@ -97,6 +100,24 @@ def test_a_bad_line_is_the_writer_s_error(bad: bytes) -> None:
         assert grove.account.calls == [FETCHED]
         await grove.files.write(handle, 0, good)
         assert grove.account.calls == [FETCHED, FETCHED]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("line", [URL.encode() + b"\n", b"nonsense\n"])
+def test_what_is_shown_of_a_failed_request_holds_nothing_else(line: bytes) -> None:
+    """The frames of its traceback would keep the listing of that time, and all else that the call worked on."""
+
+    async def scene() -> None:
+        grove = Grove()
+        grove.account.refusal = NotFound("no such source")
+        handle = await _opened(grove)
+        with pytest.raises(ImagefsError):
+            await grove.files.write(handle, 0, line)
+        grove.account.refusal = None
+        gc.collect()
+        frames = [each for each in gc.get_objects() if isinstance(each, FrameType)]
+        assert not [frame for frame in frames if frame.f_code.co_filename == control.__file__]
 
     play(scene)
 
