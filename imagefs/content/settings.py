@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class ContentSettings:
     """How long readers and transfers are patient, and how often something is tried."""
 
-    reader_deadline_s: float = 60.0
-    """A reader waits no longer than this without the content making progress."""
+    reader_deadline_s: float = 58.0
+    """A reader waits no longer than this without the content making progress. Programs are promised a minute, which
+    the kernel and a busy machine have their part of."""
 
     timed_out_for_s: float = 2.0
     """How long the error of a reader whose deadline passed is everyone's, unless something arrives: the kernel reads
