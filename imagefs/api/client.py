@@ -265,6 +265,8 @@ class ServiceClient:
         path = f"image/{action}/"
         form = signed_form(self._credentials, path, parameters, self._nonces.next(left_s, stop))
         left_s = ends_s - self._clock.monotonic()
+        if left_s <= 0:
+            raise Unreachable(f"{subject}: no time is left")
         failure: ServiceError
         try:
             exchange = self._transport.post(

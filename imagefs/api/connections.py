@@ -6,7 +6,8 @@ Used by the transport only.
 from __future__ import annotations
 
 import threading
-from typing import Any
+import time
+from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -14,6 +15,10 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from imagefs.api.answer_head import AnswerHead
 from imagefs.api.sockets import BudgetSocket, BudgetTlsSocket, dial, shut_down
 from imagefs.api.stopping import current_stop
+
+REST_S: Final = 60.0
+"""What nobody used for longer is connected anew. Routers forget such connections, and this machine's sleep outlasts
+them: whatever is sent then may be dropped without a word, and a call's time be over before that is noticed."""
 
 
 class ConnectError(Exception):
@@ -39,6 +44,7 @@ class _Leased:
         self.response_class: Any = self._new_answer  # what http.client makes an answer with
         self._guard = threading.Lock()
         self._lease = 0
+        self._rests_since_s = 0.0
 
     def _new_conn(self) -> BudgetSocket:
         return dial(self.host, self.port, self.timeout or 0.0, self.socket_options or ())
@@ -72,10 +78,13 @@ class _Leased:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection can carry another call: it is open, and nothing has arrived that no one asked for.
+        """Whether the connection can carry another call: it is open, nothing has arrived that no one asked for, and it
+        has not rested for too long.
 
         TLS within TLS cannot tell.
         """
+        if _awake_or_not_s() - self._rests_since_s > REST_S:
+            return False
         if not super().is_connected or getattr(self.wire, "surplus", True):  # type: ignore[misc]  # as for connect
             return False
         return not (isinstance(self.wire, BudgetTlsSocket) and self.wire.pending())
@@ -87,6 +96,7 @@ class _Leased:
 
     def end_lease(self) -> None:
         """The body was read to its end, or given up."""
+        self._rests_since_s = _awake_or_not_s()
         with self._guard:
             self._lease += 1
 
@@ -95,6 +105,11 @@ class _Leased:
         with self._guard:
             if lease == self._lease and self.wire is not None:
                 shut_down(self.wire)
+
+
+def _awake_or_not_s() -> float:
+    """Seconds since some moment, those that this machine slept included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class PlainConnection(_Leased, HTTPConnection):

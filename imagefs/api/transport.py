@@ -84,10 +84,14 @@ class Exchange:
             self.connection.wire.settimeout(budget_s)
 
     def read(self, max_bytes: int) -> bytes:
-        """The body, or its first *max_bytes*. Raises one of `TRANSPORT_ERRORS`."""
+        """The body, or its first *max_bytes* and little more. Raises one of `TRANSPORT_ERRORS`.
+
+        Piece by piece as it arrives: one large read allocates all of it first, and where a chunk has a negative size
+        http.client reads on to the end of the stream.
+        """
         body = bytearray()
-        while len(body) < max_bytes:  # by pieces: for one large read, all of it would be allocated first
-            piece = self.raw.read(min(max_bytes - len(body), PIECE_BYTES), decode_content=False)
+        while len(body) < max_bytes:
+            piece = self.raw.read1(min(max_bytes - len(body), PIECE_BYTES), decode_content=False)
             if not piece:
                 break
             body += piece

@@ -1,6 +1,7 @@
 """A connection whose answers may have shifted is not used again, and no head can be of any size."""
 
 import logging
+import socket
 import threading
 import tracemalloc
 
@@ -115,6 +116,39 @@ def test_a_head_of_any_size_takes_little_memory(peer, client, unending, call):
     finally:
         tracemalloc.stop()
     assert peak_bytes < 4_000_000
+
+
+def test_a_connection_that_rested_for_long_is_not_used_again(peer, client, monkeypatch):
+    """Somebody on the way may have forgotten it."""
+    peer.script(answers(details("1")))
+    for _ in range(2):
+        client.image_details("1")
+    assert peer.connections == 1
+    monkeypatch.setattr("imagefs.api.connections.REST_S", -1.0)
+    client.image_details("1")
+    assert peer.connections == 2
+
+
+@pytest.mark.parametrize("call", ["details", "content"])
+def test_a_chunk_of_negative_size_takes_little_memory(peer, client, call):
+    """Which http.client takes for one that goes on to the end of the stream."""
+
+    def step(conn, _request):
+        conn.sendall(head(200 if call == "details" else 404, Transfer_Encoding="chunked") + b"-1\r\n")
+        for _ in range(16):
+            conn.sendall(bytes(1 << 20))
+        conn.shutdown(socket.SHUT_RDWR)
+
+    peer.script(step)
+    asked = {"details": client.image_details, "content": lambda image_id: client.retrieve(image_id, 5)}[call]
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.MalformedAnswer):
+            asked("1")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 6_000_000
 
 
 @pytest.mark.parametrize("name", ["list", "delete", "retrieve"])

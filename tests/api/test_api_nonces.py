@@ -5,7 +5,7 @@ from api_peer import FakeClock
 
 from imagefs.api.nonces import FIRST_ONCE_S, MOST_AHEAD_S, MOST_ONCE_S, Nonces
 from imagefs.api.refusals import NonceRefused
-from imagefs.errors import CredentialsRefused, Overloaded
+from imagefs.errors import CredentialsRefused, Overloaded, Unreachable
 
 
 class Refuser:
@@ -180,3 +180,17 @@ def test_a_nonce_that_was_named_stays_to_blame(clock):
     with pytest.raises(CredentialsRefused):
         nonces.past_refusal(attempt, 10)
     assert not is_shared(nonces)
+
+
+def test_a_change_that_waits_too_long_for_its_second_was_never_sent(peer, client, clock, monkeypatch):
+    """So nobody needs to look what became of it."""
+
+    def late(left_s, stop=None):
+        clock.sleep(left_s + 1)
+        return int(clock.time())
+
+    monkeypatch.setattr(client._nonces, "next", late)
+    with pytest.raises(Unreachable) as caught:
+        client.delete_image("1")
+    assert not caught.value.maybe_done
+    assert not peer.requests

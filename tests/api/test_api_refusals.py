@@ -39,6 +39,9 @@ redact = redactor(CREDENTIALS)
         ("unknown API key", errors.CredentialsRefused),
         ("authentication failed", errors.CredentialsRefused),
         ("invalid credentials", errors.CredentialsRefused),
+        ("replayed request", errors.CredentialsRefused),
+        ("request expired", errors.CredentialsRefused),
+        ("timestamp out of range", errors.CredentialsRefused),
         ("permission denied", errors.RefusedPermission),
         ("you are not allowed to delete this image", errors.RefusedPermission),
         ("not owner of image", errors.RefusedPermission),
@@ -52,6 +55,11 @@ redact = redactor(CREDENTIALS)
 def test_texts_have_their_errors(text, error):
     """By their words, since the service documents no codes."""
     assert error_for(text) is error
+
+
+def test_a_refusal_of_any_length_is_understood_at_once():
+    """However often it names what a rule looks for, nobody waits for it."""
+    assert error_for("image " * 200_000) is errors.Refused
 
 
 @given(
