@@ -12,7 +12,7 @@ class Bug:
 
     ``code`` stands exactly once in ``imagefs/ROOM.py``, and ``instead`` takes its place.
 
-    ``test`` is a test below the folder of the same name in ``tests``: a file, or ``FILE::TEST``.
+    ``test`` is a test, a file or ``FILE::TEST``, in the place of ``tests`` that ``room`` has in ``imagefs``.
     """
 
     name: str
@@ -29,7 +29,8 @@ class Bug:
     @property
     def test_id(self) -> str:
         """The test as pytest takes it, from the top of the tree."""
-        return f"tests/{self.room.partition('/')[0]}/{self.test}"
+        folder, is_inside, _ = self.room.partition("/")
+        return f"tests/{folder}/{self.test}" if is_inside else f"tests/{self.test}"
 
     def occurrences(self, root: Path) -> int:
         """How often the code is there."""

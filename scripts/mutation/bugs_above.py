@@ -373,4 +373,18 @@ BUGS: Final = (
         "pass",
         "test_vfs_control.py::test_each_who_looks_it_up_has_a_file_of_its_own",
     ),
+    Bug(
+        "a failed request of a control file holds the listing of its time",
+        "vfs/control",
+        "except ImagefsError as error:\n            request.error = copy(error)\n        except Exception",
+        "except ImagefsError as error:\n            request.error = error\n        except Exception",
+        "test_vfs_control.py::test_what_is_shown_of_a_failed_request_holds_nothing_else",
+    ),
+    Bug(
+        "closed contents stay until Python happens to look for cycles",
+        "memory",
+        "                gc.collect()\n",
+        "",
+        "test_memory.py::test_cycles_go_soon",
+    ),
 )
