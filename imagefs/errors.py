@@ -156,7 +156,7 @@ class ImageChanged(ContentError):
 
 
 class Outdated(ImageChanged):
-    """What a name led to has other content than the kernel believes, or is gone: it looks the name up again."""
+    """The inode is out of date: its image has other content by now, or is gone. The kernel looks the name up again."""
 
 
 class TransferBroken(ContentError):
@@ -258,12 +258,12 @@ class SetupError(ImagefsError):
 def without_frames(error: E) -> E:
     """*error*, without the tracebacks of itself and of what led to it.
 
-    A traceback's frames hold what the calls worked on, an answer of many mebibytes perhaps, for as long as the error is
-    kept. And where one of them holds the error, all of it stays until Python looks for such cycles.
+    The frames of a traceback keep alive what the calls were working on, perhaps an answer of many mebibytes, for as
+    long as the error is kept. If one of them refers to the error, all of it stays until Python looks for such cycles.
     """
     chain: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None and link not in chain:  # one that is raised again later may lead back to itself
+    while link is not None and link not in chain:  # an error that is raised again later may lead back to itself
         link.__traceback__ = None
         chain.append(link)
         link = link.__cause__ or link.__context__

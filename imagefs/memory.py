@@ -1,6 +1,6 @@
-"""What this process does with memory, so that it holds no more after a month than after a minute.
+"""Keeps this process from holding more memory after a month than after a minute.
 
-Used by the application, on trio's thread. It handles mebibytes in many threads, and what it frees leaves holes.
+Used by the application, on trio's thread. The process handles mebibytes in many threads, and freeing them leaves holes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final
 import trio
 
 M_ARENA_MAX: Final = -8
-"""mallopt(3): in how many places glibc's malloc keeps what was freed."""
+"""The parameter of mallopt(3) that limits how many arenas glibc's malloc has."""
 
 GIVE_BACK_EVERY_S: Final = 2.0
-"""It takes a millisecond where there is little to give back, and half a one for each mebibyte."""
+"""How often freed memory is given back. It takes 1 ms where there is little, and 0.5 ms for each mebibyte."""
 
 WORTH_S: Final = 0.05
-"""What has worked for less since the last time has hardly freed anything: a mount that idles is left in peace."""
+"""CPU seconds. A process that has used less since the last time has hardly freed anything: an idle mount stays idle."""
 
 MOST_COLLECTING: Final = 0.01
 """The share of its work that a process may spend looking for cycles here. With 50,000 images it takes a while."""
@@ -32,26 +32,26 @@ _LIBC: Final = ctypes.CDLL(None)
 def prepare() -> None:
     """Settle how memory is handled; to be called once, when all modules are loaded.
 
-    Threads take what others have freed. In glibc each would keep it to itself, which is a third of this process's
-    peak; other libraries have no such thing. What threads get of malloc they get with the interpreter's lock, one at a
-    time.
+    With one arena, threads reuse what others have freed. In glibc each would keep it to itself, which is a third of
+    this process's peak; other libraries have no arenas. Nothing is lost by that, as threads call malloc with the
+    interpreter's lock, one at a time.
 
-    And Python looks for cycles in all that it has as soon as there is a quarter more of it. Without modules and
-    classes, which stay in any case, that is soon.
+    Python looks for cycles in all objects as soon as there are a quarter more of them. Without modules and classes,
+    which stay in any case, that is soon.
     """
     mallopt = getattr(_LIBC, "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
     gc.freeze()
-    gc.collect()  # has Python count anew
+    gc.collect()  # makes Python count anew
 
 
 async def give_back(cpu_s: Callable[[], float] = time.process_time) -> None:
-    """Now and then let the machine have what is not used any more, until cancelled.
+    """Give memory that is not used any more back to the kernel now and then, until cancelled.
 
     Python itself looks for cycles only when there is much more than before, and the parts of each content that was
-    closed are one. By itself malloc gives back what is free at its end alone, and keeps all holes below. *cpu_s* tells
-    the seconds that this process has worked.
+    closed are one. By itself malloc gives back only what is free at the end of its heap, and keeps all holes below.
+    *cpu_s* tells the CPU seconds that this process has used.
     """
     trim = getattr(_LIBC, "malloc_trim", lambda _: None)  # glibc's
     worked_s = collect_from_s = -math.inf

@@ -3,7 +3,7 @@
 ==============  ==============================================================================
 ``session``     one mount: from mount(2) to unmount
 ``operations``  what the kernel asks, handed to the tree
-``answering``   what stands around each operation: deadline, interrupt, error to errno
+``answering``   what surrounds each operation: deadline, interrupt, error to errno
 ``replies``     what the tree answers, as pyfuse3 takes it
 ``requests``    requests being answered: what an interrupt ends, and copies
 ``callers``     who makes a request

@@ -1,4 +1,4 @@
-"""What stands around each operation: a deadline, interrupts, the errno table. On trio's thread.
+"""What surrounds each operation: a deadline, interrupts, the errno table. On trio's thread.
 
 No exception but FUSEError may reach the FUSE loop, which would end the mount.
 """
@@ -26,7 +26,7 @@ their content makes no progress."""
 
 
 class Answerer(Protocol):
-    """Who has operations."""
+    """An object whose methods are operations."""
 
     @property
     def requests(self) -> Requests:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 GENERATIONS: Final = 32
-"""How many programs started one another, at most, to be looked at: processes that end meanwhile can be anybody's."""
+"""How many ancestors of a process are looked at, at most: as they end meanwhile, their numbers can become anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Caller:
             return True
         except PermissionError:
             pass
-        stat = self._stat()  # None of another user's, in a /proc that hides these
+        stat = self._stat()  # None for another user's process where /proc hides those
         return stat is not None and stat[1][0] in ("Z", "X")
 
     def _stat(self) -> tuple[str, list[str]] | None:

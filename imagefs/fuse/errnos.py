@@ -72,7 +72,7 @@ _VERDICTS: Final[dict[type[Exception], Verdict]] = {
 
 _NO_THREAD: Final = Verdict(errno.EAGAIN, logging.WARNING)
 _NO_THREAD_TEXT: Final = "can't start new thread"
-"""By which alone Python's error for it differs from any other RuntimeError."""
+"""The text that alone tells Python's error for it from any other RuntimeError."""
 
 BUG: Final = Verdict(errno.EIO, logging.ERROR)
 """For what nobody raised on purpose."""

@@ -89,9 +89,9 @@ def _failure_of_fusermount(mountpoint: Path, *, lazy: bool) -> str | None:
 
 
 def _automounted(mountpoint: Path) -> Mount | None:
-    """What is mounted at *mountpoint*, once an automounter that has it had the occasion to mount something there.
+    """What is mounted at *mountpoint*, after its automounter, if it has one, could mount something there.
 
-    Only the automounter itself and what it started to mount finds an empty directory behind its mount point.
+    Only the automounter itself, and what it has started in order to mount, finds an empty directory there.
     """
     mount = mount_at(mountpoint)
     if mount is not None and mount.filesystem_type == "autofs":

@@ -1,7 +1,7 @@
 """What the kernel asks, handed to the tree. On trio's thread; each request is a task.
 
-Each operation converts, awaits the tree and replies. :func:`answering` stands around all of them but a read, which
-must be quick.
+Each operation converts, awaits the tree and replies. :func:`answering` surrounds all of them but a read, which must be
+quick.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ class Operations(pyfuse3.Operations):
         rdev: int,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """mknod(2): tar makes files so that it gives extended attributes before it opens them."""
+        """mknod(2): tar makes a file in this way to set extended attributes before it opens it."""
         if stat.S_ISREG(mode):
             return self._entry(await self._tree.changes.make(parent_inode, name))
         raise self._tree.changes.refusal_of_structure(parent_inode)

@@ -19,7 +19,7 @@ FREE_BYTES: Final = 1 << 50
 
 
 def entry_of(attributes: Attributes, *, has_addition: bool) -> pyfuse3.EntryAttributes:
-    """An answer to stat(2) or a look-up. *has_addition*: the C addition has numbers of its own for the kernel."""
+    """An answer to stat(2) or a lookup. *has_addition*: the C addition can give the kernel another inode number."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(attributes.inode)
     if attributes.edition:

@@ -1,8 +1,8 @@
 """Requests being answered: what an interrupt ends, and the copies that pyfuse3 does not hand on. On trio's thread.
 
-The C addition gives each request a number. While one is answered, its number stands for the cancel scope of what is
-awaited for it; an interrupt cancels that. An interrupt of a request that was answered finds nothing, since no number
-comes twice, and none can come before its request has begun: pyfuse3 begins each in the same step that receives it.
+The C addition gives each request a number. While one is being answered, its number leads to the cancel scope of what is
+awaited for it, which an interrupt cancels. An interrupt of a request that was answered finds nothing, since no number
+is used twice; none can come before its request has begun, since pyfuse3 begins each in the step that receives it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CopyHandler = Callable[[int, int, int, int, int, int, int, int, Caller | None], 
 who asks; to the number of bytes copied. Raises FUSEError."""
 
 CALLERS_CHECK_S: Final = 0.5
-"""How often to look after the programs that wait: whether those that read are still there, and whether those that the
-kernel woke for nothing have got a signal by now."""
+"""How often to look after the programs that wait: whether those that read are still there, and whether those that were
+interrupted without a signal have got one by now."""
 
 
 class Addition(Protocol):
@@ -75,7 +75,7 @@ class _Work:
 
     @property
     def is_over(self) -> bool:
-        """Whether its caller has a signal that the kernel does not tell of any more, or is gone."""
+        """Whether its caller has a signal that the kernel will not report any more, or is gone."""
         if self.caller is None:
             return False
         return (self.woken and self.caller.has_signal) or (self.reading and self.caller.is_gone)
@@ -141,9 +141,9 @@ class Requests:
     def _interrupt(self, number: int) -> None:
         """The kernel interrupted a request. Called inside libfuse.
 
-        It does so for what is no signal, too: io_uring wakes a thread in this way to have it finish something
-        (task_work_add, TWA_SIGNAL), and a program that gets EINTR then fails. The kernel tells only once, so a
-        signal that comes later is looked for.
+        That need not be a signal: io_uring wakes a thread in this way to have it finish something (task_work_add,
+        TWA_SIGNAL), and a program that gets EINTR then fails. The kernel interrupts only once, so a signal that comes
+        later is looked for.
         """
         work = self._under_way.get(number)
         if work is None:
@@ -154,10 +154,10 @@ class Requests:
             work.woken = True
 
     async def look_after_callers(self) -> None:
-        """Interrupt what the kernel does not, until cancelled: reads of programs that were killed, and late signals.
+        """Until cancelled, interrupt what the kernel does not: reads of programs that were killed, and late signals.
 
-        It fills its pages for whoever comes next. Another program that waits for such a page reads again when it
-        is told that this read failed.
+        The kernel goes on with such a read to fill its pages for whoever comes next. Another program that waits for
+        one of these pages reads again when this read has failed.
         """
         while True:
             await trio.sleep(CALLERS_CHECK_S)

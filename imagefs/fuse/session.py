@@ -105,7 +105,7 @@ class Session:
     async def _await_disconnection(self, scope: trio.CancelScope) -> None:
         """End when the tree was unmounted from outside: pyfuse3 would first wait for the requests under way.
 
-        They are of processes that were killed. The kernel reports the end of a connection as POLLERR.
+        These are requests of processes that were killed. The kernel reports the end of a connection as POLLERR.
         """
         device = select.poll()
         device.register(_fuse_device(), 0)

@@ -14,20 +14,20 @@ SECTOR_BYTES: Final = 512
 """The unit of ``st_blocks`` (stat(3type))."""
 
 ATTRIBUTES_TTL_S: Final = 300.0
-"""How long the kernel may keep the attributes of an active image, which do not change. Whoever looks at a name gets
-them anew with it."""
+"""How long the kernel may keep the attributes of an active image, which do not change. Each lookup of its name brings
+them anew."""
 
 NAMES_TTL_S: Final = 1.0
-"""How long the kernel may believe in a name. It is never told that one has changed: it takes such a notice in only
-while nobody has the directory locked, and if this process were killed meanwhile, neither could end."""
+"""How long the kernel may keep a name. It is never notified that one has changed: it takes such a notice only while
+nobody has the directory locked, and if this process were killed while it waits for that, neither could end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What stat(2) shows, and how long the kernel may believe it.
+    """What stat(2) shows, and how long the kernel may keep it.
 
     ``entry_ttl_s`` is for the name, ``ttl_s`` for the rest. ``settled`` is set where the size is that of an active
-    image. ``edition`` is the number that the kernel has for the file, where that is not ``inode``, else 0.
+    image. ``edition`` is the kernel's own inode number for the file where that is not ``inode``, else 0.
     """
 
     inode: int
@@ -44,7 +44,7 @@ class Attributes:
 
     @property
     def sectors(self) -> int:
-        """``st_blocks``: always for the whole size. ``cp`` takes fewer for a sparse file and reads it all."""
+        """``st_blocks``, always for the whole size: with fewer, ``cp`` takes the file for sparse and reads it all."""
         return -(-self.size_bytes // SECTOR_BYTES)
 
 
@@ -91,7 +91,7 @@ class AttributeRules:
         *,
         listed: bool = True,
     ) -> Attributes:
-        """An image's; without *details* for the listing of names only, to be asked for again by who wants more.
+        """An image's. Without *details* they serve to list its name only, and the kernel has to ask again for more.
 
         ``listed=False`` is for an image that is gone from the listing but still open.
         """

@@ -1,4 +1,4 @@
-"""What changes a directory: new files, other names, removals, moves and links. On trio's thread.
+"""What changes a directory: new files, renames, removals, moves and links. On trio's thread.
 
 Used by the FUSE adapter, as :attr:`imagefs.vfs.tree.Tree.changes`.
 """

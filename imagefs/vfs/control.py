@@ -3,8 +3,8 @@
 Each complete line is carried out by the write that completes it, so that a mistake reaches whoever wrote it. On
 trio's thread.
 
-A request is a task of its own, which goes on when the program leaves: one that was only stopped sends its last write
-again, and there must be no second image.
+Each request is a task of its own, which goes on when the program leaves: a program that was only stopped repeats its
+last write when it continues, and that must not make a second image.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Request:
 class ControlHandle:
     """One open of a control file: what it shows, and what was written through it.
 
-    ``partial`` is what is not carried out yet, ``asking`` the request that nobody was told the answer to, and
-    ``interrupted`` what the last write was given, if it ended before it was carried out.
+    ``partial`` is the text that is not carried out yet, ``asking`` the request whose answer was given to nobody yet,
+    and ``interrupted`` the data of the last write, if a signal ended that before it was carried out.
     """
 
     region: str
@@ -71,7 +71,7 @@ class ControlHandle:
     interrupted: bytes | None = None
 
     def give_up(self) -> None:
-        """The program does not send again what its last write was given."""
+        """The program has not repeated the write that was interrupted: drop what is left of it."""
         self.partial.clear()
         self.asking = None
 
@@ -131,7 +131,7 @@ class ControlFiles:
     async def write(self, handle: ControlHandle, data: bytes) -> None:
         """Carry out the lines that *data* completes.
 
-        After a signal the program may write the same once more: that goes on where the first one was.
+        After a signal the program may repeat the write, which then goes on where the first one stopped.
 
         Raises InvalidArgument for a line that makes no sense, or what the service answered; the lines before it
         stand, and the rest of *data* is dropped.
@@ -159,7 +159,7 @@ class ControlFiles:
 
     async def flush(self, handle: ControlHandle) -> None:
         """Carry out a last line without a newline. Raises as :meth:`write`."""
-        if handle.interrupted is None:  # else the program is gone, or comes back with its last write
+        if handle.interrupted is None:  # else the program is gone, or will repeat its last write
             await handle.answer()
             line = bytes(handle.partial)
             handle.partial.clear()

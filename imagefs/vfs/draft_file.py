@@ -31,7 +31,7 @@ class SpoolFile(Protocol):
 
 
 class Caller(Protocol):
-    """Who fills or closes a draft: what the kernel calls its lock owner, 0 if unknown, and its process, None if so."""
+    """Who fills or closes a draft: its lock owner, as the kernel has it, 0 if unknown; its process, None if unknown."""
 
     @property
     def owner(self) -> int: ...
@@ -43,9 +43,9 @@ class Caller(Protocol):
 class DraftFile:
     """One draft.
 
-    ``upload`` is there once the service has accepted to fetch the content from this machine.
-    ``filename`` is its name as it was written; ``mtime_ns`` is what a tool has set; ``settling`` is there as soon
-    as the service is asked, and set when it has answered: ``image_id`` and ``key`` are set then, or ``error``.
+    ``filename`` is its name as it was written, ``mtime_ns`` what a tool has set. ``settling`` is there as soon as the
+    service is asked, and set when it has answered: ``image_id`` and ``key`` are set then, or ``error``. ``upload`` is
+    there once the service has agreed to fetch the content from this machine.
     """
 
     number: int
@@ -82,7 +82,7 @@ class DraftFile:
         return self.image_id is None and self.error is None
 
     def note_filler(self, caller: Caller | None) -> None:
-        """*caller* puts something into the draft."""
+        """Remember that *caller* puts something into the draft."""
         if caller is None:
             self._processes.add(None)
         elif caller.owner not in self._owners:

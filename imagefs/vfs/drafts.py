@@ -87,7 +87,7 @@ class Drafts:
             del self._by_number[number]
 
     async def rename(self, draft: DraftFile, region: str, filename: str) -> bool:
-        """Call a draft otherwise; False if it is an image by now. Raises Busy, or the reason why it was refused."""
+        """Rename a draft; False if it is an image by now. Raises Busy, or the reason why it was refused."""
         async with self._exclusively(draft):
             draft.raise_if_refused()
             if draft.image_id is None:
@@ -103,7 +103,7 @@ class Drafts:
 
     @asynccontextmanager
     async def _exclusively(self, draft: DraftFile) -> AsyncIterator[None]:
-        """Wait, not for long, until nothing else is done with *draft*, its settling included."""
+        """Hold *draft* alone, once it is not being settled either. Raises Busy after NAMES_PATIENCE_S."""
         with trio.move_on_after(NAMES_PATIENCE_S) as waiting:
             await draft.busy.acquire()
             try:
@@ -131,7 +131,7 @@ class Drafts:
         self._let_go(draft)
 
     async def _linger(self, draft: DraftFile) -> None:
-        """A bug in a task like this one would end the mount."""
+        """Take away a draft that stays closed. Raises nothing: a bug in a task like this one would end the mount."""
         try:
             await trio.sleep(LINGER_S)
             async with draft.busy:

@@ -1,14 +1,14 @@
 """Which inode stands for which content of an image. On trio's thread.
 
-The kernel keeps one size and one set of pages for an inode, whoever reads it by whichever handle, and cuts every read
-off at that size. So an inode stands for one content for as long as the kernel knows it: it is told one size, and all
-who open it get the same bytes. Once an image turns out to have other content, or to have given bytes that may be wrong,
-its names lead to another inode, its next *edition*. Whoever opens an older one is told that it is outdated, whereupon
-the kernel looks the name up again (``do_filp_open`` in its fs/namei.c).
+The kernel keeps one size and one set of pages for an inode, whichever handle is read, and cuts every read off at that
+size. So an inode stands for one content for as long as the kernel knows it: it has one size, and everybody who opens it
+gets the same bytes. Once an image turns out to have other content, or has given bytes that may be wrong, its names lead
+to another inode, its next *edition*. Opening an older one fails as outdated (ESTALE), upon which the kernel looks the
+name up again (``do_filp_open`` in its fs/namei.c).
 
-The kernel could be told to drop its pages instead. But it drops them in the open(2) of one program, which then waits
-for pages that others still read, and not even SIGKILL ends that (``invalidate_inode_pages2``), while a third program
-finds what is to be dropped.
+The kernel could be told to drop its pages instead. But it drops them within the open(2) of one program, which then
+waits for pages that others still read, and not even SIGKILL ends that wait (``invalidate_inode_pages2``); meanwhile a
+third program still finds the pages that are to be dropped.
 
 The kernel goes on knowing an image's inode when the image is gone, until it needs the memory. Of such an inode only the
 number is kept here.
@@ -37,12 +37,12 @@ below."""
 
 @dataclass(eq=False, slots=True)
 class Edition:
-    """One of them.
+    """One edition of an image.
 
-    ``told`` are the attributes with a size that the kernel was told first; ``vague``: it was told of the inode before
-    that, and may take it for empty still while it handles another answer. ``handles`` says how many have it open. The
-    kernel's pages hold what the content ``given`` gave in that generation, and nothing else; where they are ``proved``,
-    they are right for whatever has that key.
+    ``told`` are the first attributes with a size that the kernel was given. ``vague``: it was given the inode before
+    the size was known, and may still take it for empty while it handles another answer; such an inode is never opened.
+    ``handles`` counts who has it open. The kernel's pages hold only what the content in ``given`` has delivered in that
+    generation; where ``proved`` is set, they are right for any content of that key.
     """
 
     node: Image
@@ -102,7 +102,7 @@ class Editions:
             del self._latest[edition.node.image_id]
 
     def vanished(self, image_ids: Iterable[str]) -> list[int]:
-        """These images are gone. The inodes of those that nobody has open: from here on they stand for nothing.
+        """These images are gone. Returns the inodes of those that nobody has open: they stand for nothing from here on.
 
         If such an image is there again, its names lead to another inode.
         """

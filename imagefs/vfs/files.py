@@ -72,8 +72,8 @@ class Files:
     async def open_image(self, image_id: str, inode: int, *, patient: bool = False) -> OpenedFile:
         """Open an image for reading, which the kernel knows as *inode*.
 
-        A pending image can be opened only where the opener is *patient* (O_NONBLOCK): not to be read, but for fsync(2)
-        to wait for it. So does sync(1).
+        A pending image can be opened only where the opener is *patient* (O_NONBLOCK), as sync(1) is: not to read it,
+        but to have fsync(2) wait until it is active.
 
         Raises ImagePending, ImageFailed, ImageUnusable, Outdated, and what the service's calls raise.
         """
@@ -92,7 +92,7 @@ class Files:
         return OpenedFile(self._add(_OpenImage(image, reader)))
 
     def open_draft(self, draft: DraftFile, *, writable: bool) -> OpenedFile:
-        """One handle more on a draft. One who only reads it decides nothing when he closes it."""
+        """One handle more on a draft. Closing one that is not *writable* decides nothing."""
         self._drafts.opened(draft)
         return OpenedFile(self._add(_OpenDraft(draft, writable)), direct=True)
 
@@ -231,7 +231,7 @@ class Files:
     # What happens behind the mount's back
 
     def moved(self, image_id: str, replica_id: str) -> None:
-        """The image goes, as its replica is right: whoever reads it then gets the replica's bytes."""
+        """The image is about to go, as its replica was found right: its readers then get the replica's bytes."""
         self._library.moved(image_id, replica_id)
 
     def vanished(self, image_ids: set[str]) -> None:

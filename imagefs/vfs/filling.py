@@ -21,7 +21,7 @@ PREPARING_BYTES: Final = 64 << 10
 so before it writes."""
 
 MATCHING_S: Final = 60.0
-"""How long may be looked for an image that has what was written. Details that are missing are asked for."""
+"""How long to look for an image that has what was written; details that are missing are asked for."""
 
 
 class Filling:
@@ -53,11 +53,11 @@ class Filling:
     ) -> int:
         """Take *length* bytes at *source_offset* of the content *key* as the draft's from *offset* on.
 
-        Returns how many that are: fewer at the content's end. The last piece that was missing has an image replicated
-        that has the content now: the one that was opened may have another by then. Pieces may come in any order and
-        more than once.
+        Returns how many were taken: fewer at the content's end. Pieces may come in any order and more than once. The
+        last one that was missing has an image with that content replicated, which need not be the one that was opened:
+        that may have other content by then.
 
-        Raises NotSupported where the copy is none of a whole image of another region, or what the service answered.
+        Raises NotSupported where this is not a copy of a whole image of another region, or what the service answered.
         """
         length = min(length, max(0, key.size_bytes - source_offset))
         async with draft.busy:
@@ -141,10 +141,10 @@ class Filling:
             return await trio.to_thread.run_sync(draft.spool.read, offset, length, limiter=self._disk_threads)
 
     async def flush(self, draft: DraftFile, caller: Caller | None = None) -> None:
-        """A descriptor is closed: by now the content has to be known, unless there is none yet, or is uploaded.
+        """A descriptor is closed: content that no image has is uploaded or refused now, unless there is none yet.
 
-        A program that starts another one has that close descriptors which it inherited. That says nothing of those
-        who fill the draft: each of them closes it, too, and is told then.
+        A program that was started by another closes the descriptors that it inherited. That says nothing about those
+        who fill the draft: each of them closes it, too, and gets the error then.
 
         Raises as :meth:`write`.
         """

@@ -1,6 +1,7 @@
-"""Programs that read whatever they find, though nobody asked for it: desktop searches, and makers of thumbnails.
+"""Programs that read whatever they find, though nobody asked them to: desktop searches and thumbnailers.
 
-Used by the tree, which keeps them from images' content: it would travel, and push out of the cache what somebody reads.
+Used by the tree, which denies them the content of images: it would cost traffic, and push out of the cache what
+somebody reads.
 """
 
 from __future__ import annotations

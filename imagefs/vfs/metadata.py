@@ -111,7 +111,7 @@ class Metadata:
             raise Outdated(f"Image {image_id} is gone from the account.")
         try:
             details = await self._account.details(image_id)
-        except ServiceError as failure:  # which attribute .error is there to tell
+        except ServiceError as failure:  # which the attribute .error is there to tell
             details = None
             if self._account.error_of(image_id) is None:
                 self._account.note_error(image_id, str(failure))

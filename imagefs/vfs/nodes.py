@@ -44,7 +44,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A region's control file. ``number`` is another one for each who looks it up: see :meth:`Tree.lookup`."""
+    """A region's control file. ``number`` is a different one at each lookup: see :meth:`Tree.lookup`."""
 
     region: str
     number: int = 0
@@ -73,7 +73,7 @@ Node = Root | Region | Image | Control | Draft
 class InodeTable:
     """The nodes that the kernel holds references to, with its lookup counts (fuse_lowlevel.h, forget).
 
-    It holds them for as long as it has memory to spare, so what is gone is no node any more: the count alone stays.
+    It holds them for as long as it has memory to spare, so of what is gone the count alone stays.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class InodeTable:
         self._lookups[inode] = self._lookups.get(inode, 0) + 1
 
     def forget(self, inode: int, lookups: int) -> bool:
-        """Take *lookups* back; the node goes with the last one. Whether that was it."""
+        """Drop *lookups* references; the node goes with the last one. Returns whether it went."""
         left = self._lookups.get(inode, 0) - lookups
         if left > 0:
             self._lookups[inode] = left

@@ -1,4 +1,4 @@
-"""What a name or an inode number stands for at this moment. On trio's thread; asks nobody.
+"""What a name or an inode number stands for at this moment. On trio's thread; makes no call.
 
 Used by the other parts of the tree. What a number stands for can change while the kernel holds it: a draft becomes an
 image, and an image that is moved becomes its replica.
@@ -53,7 +53,7 @@ class Resolution:
     # By inode number
 
     def remember(self, node: Node) -> None:
-        """The kernel was told of *node* once more."""
+        """The kernel was given one more reference to *node*."""
         self._inodes.remember(node)
 
     def forget(self, inode: int, lookups: int) -> None:
@@ -113,13 +113,13 @@ class Resolution:
         return draft
 
     def moved(self, image_id: str, replica_id: str) -> None:
-        """An image is moved: what the kernel takes for it stands for its replica once it is gone."""
+        """An image is being moved: its inodes stand for its replica once it is gone."""
         self._moved[image_id] = replica_id
 
     def renamed(self, image_id: str) -> None:
-        """The image has another name, but was not called by the one that it had: the kernel may know that still.
+        """The image was renamed by another of its names, such as ``NAME~ID``, and the kernel may still know its own.
 
-        It may be another image's by now, so that the kernel has to look it up again.
+        That may be another image's by now, so that the kernel has to look it up again.
         """
         for source_id in (
             image_id,

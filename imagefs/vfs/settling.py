@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Settling:
-    """Ends drafts."""
+    """Makes images of drafts, or refuses them."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Settling:
         let_go: Callable[[DraftFile], None],
         publisher: Publisher | None,
     ) -> None:
-        """*let_go* is told of a draft that is refused."""
+        """*let_go* is called with each draft that is refused."""
         self.publisher = publisher
         self._account = account
         self._disk_threads = disk_threads
@@ -56,7 +56,7 @@ class Settling:
         await self._settle(draft, ask)
 
     async def upload(self, draft: DraftFile, publisher: Publisher, spool: SpoolFile) -> None:
-        """Have the service fetch what was written. ``draft.upload`` tells of what comes of it."""
+        """Have the service fetch what was written; ``draft.upload`` tells how that goes on."""
 
         async def ask() -> tuple[str, ContentKey]:
             draft.upload = await publisher.publish(draft.region, draft.name, spool)
@@ -66,10 +66,10 @@ class Settling:
         await self._settle(draft, ask)
 
     async def _settle(self, draft: DraftFile, ask: Callable[[], Awaitable[tuple[str, ContentKey]]]) -> None:
-        """What the service answers to *ask* is the draft's fate.
+        """Settle the draft by what the service answers to *ask*.
 
-        That is a task of its own: a program that is stopped and goes on sends its last request again, and there must
-        be no second image.
+        That is a task of its own: a program that was stopped repeats its last request when it continues, and that must
+        not make a second image.
         """
         draft.settling = trio.Event()
         self._spawn(self._ask, draft, ask, draft.settling)
@@ -116,9 +116,9 @@ class Settling:
 
 
 def _telling(error: ImagefsError) -> ImagefsError:
-    """*error* as one that every tool shows.
+    """*error* as one that every tool reports.
 
-    Most other errno values of a copy make some tool read and write instead.
+    With most other errno values of a copy, some tool falls back to reading and writing.
     """
     told = (RefusedQuota, Unreachable, Busy, Exists, NotSupported, StoreError)
     if isinstance(error, told) and not isinstance(error, ServerFailed):

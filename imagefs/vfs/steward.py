@@ -1,12 +1,12 @@
-"""What the mount tells and does for its owner beside the tree, by extended attributes that are not listed.
+"""What the mount tells its owner, and does for its owner, through extended attributes that are not listed.
 
-The command line uses them: there is no other way into a running mount. All are of the form ``user.imagefs.NAME``,
-and all are asked for, what is to be done as well: of a read-only mount the kernel lets no attribute be set.
+The command line uses them: there is no other way into a running mount. All are named ``user.imagefs.NAME``, and all are
+read, even to have something done: on a read-only mount, the kernel lets nobody set an attribute.
 
 ==============  =====  ====================================================================
 ``status``      root   how the mount is doing, as JSON
 ``contents.N``  root   a page of what is cached, from row N on, as a JSON array
-``pin``         image  there for an image whose content is never evicted
+``pin``         image  is there where the image's content is never evicted
 ``verify``      image  compare what is cached with its checksums; the result as JSON
 ``do.evict``    root   drop everything from the cache that is neither pinned nor in use
 ``do.evict``    image  drop its content from the cache
@@ -43,7 +43,7 @@ UNPIN: Final = DEEDS + b"unpin"
 DONE: Final = b"done"
 
 PAGE_ROWS: Final = 40
-"""How many contents one attribute tells of: a row takes 1,400 bytes at most, and an attribute 64 KiB."""
+"""How many contents one attribute lists: a row takes 1,400 bytes at most, and an attribute 64 KiB."""
 
 T = TypeVar("T")
 

@@ -37,8 +37,8 @@ FIRST_CONTROL_NUMBER: Final = 2**50
 """Inode numbers from here up to 2**60 live only as long as a mount (:mod:`imagefs.core.inodes`)."""
 
 LOOKUP_PATIENCE_S: Final = 1.0
-"""How long a name waits for its image's details: up to libfuse 3.16 the kernel looks up one name of a directory at a
-time. Who wants to know more than the name then asks again, and holds up nobody."""
+"""How long a lookup waits for the image's details: up to libfuse 3.16 the kernel looks up one name of a directory at a
+time. Whoever wants more than the name then asks for the attributes, which holds up nobody else."""
 
 
 class Tree:
@@ -93,8 +93,8 @@ class Tree:
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """The attributes of *name* in the directory *parent*; the kernel now knows its node once more.
 
-        A control file is another one to the kernel each time: it lets one program at a time write to a file, and no
-        signal ends the wait of the others, each of which would last as long as all requests before.
+        A control file is another inode at each lookup: the kernel lets one program at a time write to a file, so that
+        each would wait for all requests before its own, and no signal ends that wait.
 
         Raises NotFound, NotDirectory, NameTooLong, NameNotUtf8, and what the service's calls raise.
         """
@@ -174,9 +174,9 @@ class Tree:
         return values[name]
 
     async def set_xattr(self, inode: int, name: bytes) -> None:
-        """Accepted of the attributes that a program copies along with an image, as its mode is, and without effect.
+        """Accept, without effect, the attributes that a program copies along with an image, as with its mode.
 
-        Raises NotSupported for all others: what can be done with an image is asked for by getting, see the steward.
+        Raises NotSupported for all others: what is to be done with an image is asked for by reading, see the steward.
         """
         copied = name.startswith(xattrs.PREFIX) and not name.startswith(xattrs.DEEDS)
         if copied and isinstance(self._resolution.node(inode), Image | Draft):
@@ -208,7 +208,7 @@ class Tree:
     # Opening
 
     async def open(self, inode: int, flags: int, programs: Iterable[str] = ()) -> OpenedFile:
-        """Open a file, for the first of *programs*, which the others started one after the other.
+        """Open a file for the first of *programs*, each of which was started by the next.
 
         Raises IsDirectory; for writing to an image Exists with O_TRUNC, else ReadOnly; Unwelcome for an image where one
         of *programs* is an indexer; and what :meth:`Files.open_image` raises.

@@ -11,7 +11,7 @@ from imagefs.errors import NoAttribute
 PREFIX: Final = b"user.imagefs."
 
 DEEDS: Final = PREFIX + b"do."
-"""How the names begin of those by which something is done; see :mod:`imagefs.vfs.steward`."""
+"""How the names of attributes begin that have something done when they are read; see :mod:`imagefs.vfs.steward`."""
 
 MAX_NAME_BYTES: Final = 255
 """The longest name of an attribute (XATTR_NAME_MAX, xattr(7))."""
@@ -48,7 +48,7 @@ def of_image(
 
 
 def of_root(pid: int) -> dict[bytes, bytes]:
-    """The mount's own: the process that serves it, for who unmounts it and waits for its end."""
+    """The mount's own: the process that serves it, so that whoever unmounts it can wait for its end."""
     return {PREFIX + b"pid": str(pid).encode()}
 
 
