@@ -19,7 +19,7 @@ Ts = TypeVarTuple("Ts")
 class Background:
     """The tasks of one kind that one content has running.
 
-    ``spawn`` starts a task; ``failed`` is told of an exception that one let out, after it was logged.
+    *spawn* starts a task; *failed* is called with an exception that left a task, after it was logged.
     """
 
     def __init__(self, spawn: Callable[..., None], failed: Callable[[Exception], None]) -> None:

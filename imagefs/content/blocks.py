@@ -76,10 +76,10 @@ class Blocks:
     def write(self, first: int, data: memoryview, sums: Sequence[bytes]) -> list[int]:
         """Take arrived blocks; any thread. Returns those that memory gave up for them.
 
-        Raises ContentWrong where a proved checksum says otherwise, ImageChanged where an unproved one does: the
-        service then sends other bytes than before.
+        Raises ContentWrong where they differ from a proved checksum, ImageChanged where they differ from an unproved
+        one: the service then sends other bytes than before.
         """
-        with self._writing.hold(first, first + len(sums)):  # nobody else's come between a look and a write
+        with self._writing.hold(first, first + len(sums)):  # nobody else writes them after they were compared
             self._compare(first, sums)
             return self._write(first, data, sums)
 
@@ -143,8 +143,8 @@ class Blocks:
     def read(self, offset: int, buffer: memoryview) -> list[int]:
         """Fill *buffer* from *offset*; any thread. Returns the blocks that cannot be had (any more).
 
-        They were evicted, or given up by memory. Or the disk fails to give them: then they are kept in memory when
-        they arrive again.
+        They were evicted, or given up by memory, or the disk cannot read them: such blocks are kept in memory when they
+        arrive again.
         """
         gone: list[int] = []
         end = offset + len(buffer)
@@ -233,7 +233,7 @@ class Blocks:
             logger.warning("What was cached of image %s could not be recorded: %s", self._image_id, error)
 
     def close(self) -> None:
-        """Flush and close the cached file; any thread. Nothing is written any more, and no read awaited."""
+        """Flush and close the cached file; any thread. Nobody writes any more, or waits for a read."""
         self._closed = True
         try:
             self.stored.close()

@@ -1,4 +1,4 @@
-"""Comparing what was cached before this mount with its checksums, some way ahead of who reads it.
+"""Comparing what was cached before this mount with its checksums, some way ahead of its readers.
 
 Used by :class:`imagefs.content.content.Content`, on trio's thread; the comparing itself is done in worker threads.
 """

@@ -10,8 +10,8 @@ parts that a content is made of, and who knows whom::
                   |------> Checks        cached blocks against their checksums
                   |------> Fetcher       absent blocks from the service: Planner, Retries, Transfers
                   |------> Proof         the whole against its MD5: Hasher
-                  |------> Generations   who must not go on after that failed
-                  |------> Restart       giving all up, to fetch it anew
+                  |------> Generations   which readers must not go on after that has failed
+                  |------> Restart       giving up all bytes, to fetch them anew
                   '------> Blocks        the bytes, on disk or in memory; BlockMap: the state of each block
 
 The parts report to the content, and the content tells the other parts.
@@ -145,7 +145,7 @@ class Content:
 
     @property
     def keepable(self) -> bool:
-        """Whether what the kernel was given is right for whatever has this key: proved, and never any other."""
+        """Whether all that the kernel was given is right for any content of this key: proved, and never other bytes."""
         return self.proved and not self._generations.any_stale
 
     def moved(self, image_id: str, replica_id: str) -> None:
@@ -205,7 +205,7 @@ class Content:
     # What the fetcher reports
 
     def blocks_arrived(self, fresh: int) -> None:
-        """Blocks became ready, *fresh* of them that were not there before."""
+        """Blocks became ready, *fresh* of which were not there before."""
         self._waiters.progressed()
         if fresh:
             self._waiters.arrived()
@@ -223,7 +223,7 @@ class Content:
         self._waiters.last_error = error
 
     def fetch_failed(self, error: Exception) -> None:
-        """A transfer failed in a way that trying again does not mend, or did not."""
+        """A transfer failed in a way that another try does not mend, or has not mended."""
         self._waiters.last_error = error
         if isinstance(error, ImageChanged) and self._fetcher.has_source:
             self._make_stale(self._generations.number, error)
@@ -232,7 +232,7 @@ class Content:
             self._waiters.fail(error, self._delivery.needs_service)
 
     def out_of_sources(self) -> None:
-        """Let every waiter see again whether it waits in vain."""
+        """No image is left to fetch from: let every waiter see whether it waits in vain."""
         self._waiters.wake(everyone)
 
     # What the proof reports

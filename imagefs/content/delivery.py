@@ -1,4 +1,4 @@
-"""Giving readers their bytes, once these are here and may be given. On trio's thread.
+"""Giving readers their bytes, once these are here and may be delivered. On trio's thread.
 
 Used by :class:`imagefs.content.content.Content`, whose reading methods these are.
 """
@@ -27,8 +27,9 @@ DISK_AHEAD_BYTES: Final = 16 * MIB
 class Delivery:
     """Serves the readers of one content, or lets them wait.
 
-    What would complete the delivery of a content that was not proved yet is withheld until it is: so nobody ever has
-    a whole copy of a corrupt transfer, and who only looks at the end of an image does not have all of it fetched.
+    The block that would complete the delivery of an unproved content is withheld until it is proved. So nobody ever has
+    a whole copy of a corrupt transfer, and a program that only looks at the end of an image does not have all of it
+    fetched.
 
     *raise_if_lost* is asked before a waiter sleeps, and *plan* is called to have what it waits for fetched.
     """
@@ -97,7 +98,7 @@ class Delivery:
     def _is_withheld(self, reader: Reader, first: int, stop: int) -> bool:
         """Whether *reader* has to wait for the proof.
 
-        One that got bytes of a generation that was given up could mix them with others: it gets nothing more before.
+        A reader that got bytes of an earlier generation, since given up, could mix them with others.
         """
         if self._proof.found:
             return False
@@ -111,8 +112,8 @@ class Delivery:
     async def _read_ready(self, reader: Reader, offset: int, length: int) -> memoryview | None:
         """*length* ready bytes from the disk; None where blocks are gone, which are absent from then on.
 
-        One who is cancelled leaves the disk, which may hang, to the thread: nobody else sees what that finds. The
-        buffer is made there, as many may wait for a thread.
+        When cancelled, this leaves the disk, which may hang, to the thread, whose result is dropped. The thread makes
+        the buffer, so that those who wait for a thread hold no memory.
         """
         ahead_bytes = length + min(reader.readahead.window_bytes, DISK_AHEAD_BYTES)
 
@@ -128,7 +129,7 @@ class Delivery:
         return None if gone else buffer
 
     def _note(self, reader: Reader, offset: int, end: int) -> None:
-        """Bytes go to *reader* now: remember what it got, and read ahead for it."""
+        """*reader* gets these bytes now: remember that, and read ahead for it."""
         self._service.traffic.read_bytes += end - offset
         first, stop = offset // BLOCK_BYTES, block_count(end)
         if not self._proof.found:

@@ -1,4 +1,4 @@
-"""What the readers of one content need: now, and soon. On trio's thread.
+"""What the readers of one content need, now and soon. On trio's thread.
 
 Used by :class:`imagefs.content.content.Content`, which has it checked, fetched and kept in the cache.
 """
@@ -62,7 +62,7 @@ class Demand:
         return needs
 
     def hot(self, needs: Collection[Need]) -> tuple[int, int]:
-        """The blocks ``[first, end)`` not to be evicted: being read, read soon according to *needs*, or not hashed."""
+        """The blocks ``[first, end)`` not to be evicted: read now or soon, by *needs*, or not hashed yet."""
         runs = [(need.first, need.wanted) for need in needs]
         unhashed, frontier = self._proof.unhashed
         if frontier > unhashed:
@@ -83,5 +83,5 @@ class Demand:
         end = min(self._map.total, block_count(position + window_bytes))
         unhashed, _ = self._proof.unhashed
         if self._blocks.cache_failed and unhashed <= position // BLOCK_BYTES < unhashed + MEMORY_BLOCKS:
-            end = min(end, unhashed + MEMORY_BLOCKS // 2)  # else memory gives up what is to be hashed still
+            end = min(end, unhashed + MEMORY_BLOCKS // 2)  # else memory gives up blocks before they are hashed
         return end

@@ -1,8 +1,8 @@
-"""The transfers of one content: started where something is needed, taken account of, tried again. On trio's thread.
+"""The transfers of one content: started where something is needed, followed, tried again. On trio's thread.
 
-A :class:`Fetcher` is told what is needed, marks blocks in the :class:`BlockMap` as they are asked for and arrive, and
-reports to its owner. It knows nothing of readers or of the whole content's checksum. Which requests to make is
-decided in :mod:`imagefs.content.planning`, and when to try again in :mod:`imagefs.content.retries`.
+A :class:`Fetcher` asks its owner what is needed, marks blocks in the :class:`BlockMap` as they are requested and
+arrive, and reports to its owner. It knows nothing of readers or of the whole content's checksum. Which requests to make
+is decided in :mod:`imagefs.content.planning`, and when to try again in :mod:`imagefs.content.retries`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Owner(Protocol):
 
 
 class Fetcher:
-    """Keeps as many transfers going as what is needed asks for."""
+    """Keeps as many transfers going as are needed."""
 
     def __init__(self, service: Service, blocks: Blocks, block_map: BlockMap, owner: Owner) -> None:
         self._service = service
@@ -70,7 +70,7 @@ class Fetcher:
             self._sources.remove(image_id)
 
     def try_elsewhere(self, image_id: str | None = None) -> None:
-        """Fetch from this image, or that which is the first to be fetched from now, only after all others."""
+        """Make this image the last to fetch from; without *image_id*, the one that is fetched from now."""
         if image_id is None and self._sources:
             image_id = self._sources[0]
         if image_id is not None and self.has(image_id):
@@ -98,7 +98,7 @@ class Fetcher:
         await self._idle.wait()
 
     def stop_all(self) -> None:
-        """Stop every transfer under way. Who needs its blocks next does not wait for an answer that may never come."""
+        """Stop every transfer under way. Their blocks can be fetched again without waiting for answers to begin."""
         for transfer in self._transfers:
             transfer.stop()
             if transfer.opened_at is None:  # else it is aborted at once
@@ -153,7 +153,7 @@ class Fetcher:
         except trio.Cancelled:
             transfer.stop()
             raise
-        except Exception as error:  # no thread to be had
+        except Exception as error:  # there was no thread
             lost = TransferBroken(f"Image {transfer.image_id} cannot be fetched now: {error}.")
             self._guarded(self.ended, transfer, lost)
 
@@ -162,7 +162,7 @@ class Fetcher:
         self._service.post(self._guarded, function, *args)
 
     def _guarded(self, function: Callable[..., None], *args: object) -> None:
-        """Call *function*; a bug in it fails the readers, but not the loop that all mounts' tasks run in."""
+        """Call *function*; a bug in it fails the readers, and does not end the mount."""
         try:
             function(*args)
         except Exception as error:
@@ -202,7 +202,7 @@ class Fetcher:
         if self.halted:
             return
         fresh = count - self._map.count(first, first + count, READY)
-        if fresh:  # a stream that started over has to get further than the last one
+        if fresh:  # a stream that started over counts as progress once it gets further than the last one
             self._retries.arrived()
             self._service.traffic.fetched_bytes += fresh * BLOCK_BYTES
         self._map.replace(first, first + count, ABSENT, READY)

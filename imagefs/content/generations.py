@@ -1,7 +1,7 @@
-"""Which bytes belong together, where the service has sent more than one content under one name.
+"""Which bytes belong together, where the service has sent different bytes for one content.
 
-A content that turned out wrong, or other than before, is given up and fetched anew: a new generation. A reader that
-may hold bytes of one that was given up is stale, and gets nothing more. Used by
+A content that turned out wrong, or different from before, is given up and fetched anew: a new generation. A reader that
+may hold bytes of a generation that was given up is stale, and gets nothing more. Used by
 :class:`imagefs.content.content.Content`, on trio's thread.
 """
 
@@ -44,7 +44,7 @@ class Generations:
         return self._stale is not None and reader.generation <= self._stale[0]
 
     def raise_if_stale(self, reader: Reader) -> None:
-        """Raise what the stale *reader* is to be told."""
+        """Raise the error for *reader* where it is stale."""
         if self._stale is not None and reader.generation <= self._stale[0]:
             raise again(self._stale[1])
 
@@ -60,7 +60,7 @@ class Generations:
         self._delivered[first:end] = b"\1" * (end - first)
 
     def would_complete(self, first: int, end: int) -> bool:
-        """Whether with ``[first, end)`` all blocks of this generation were delivered, to whomever."""
+        """Whether with ``[first, end)`` all blocks of this generation would have been delivered, whoever got them."""
         return self._undelivered == self._delivered.count(0, first, end)
 
     @property
@@ -77,16 +77,16 @@ class Generations:
     # Wrong again and again
 
     def was_wrong_again(self) -> bool:
-        """The content was wrong just now. Whether that is not the first time in a row."""
+        """The content was wrong just now. Returns whether it was wrong before, and never right since."""
         self._wrongs += 1
         return self._wrongs > 1
 
     def was_right(self) -> None:
-        """The content, or what came of a proved one, was right just now."""
+        """The content was right just now, or a block of a proved one."""
         self._wrongs = 0
 
     def refuse(self, error: ContentWrong) -> None:
-        """The content is not fetched again for a while; whoever waits for it is told of *error*."""
+        """Do not fetch the content again for a while; whoever waits for it gets *error*."""
         self._wrongs = 0
         self._refusal = error
         self._refused_until = self._clock() + self._wrong_for_s

@@ -15,20 +15,20 @@ from typing import Final
 from imagefs.store.blocks import BLOCK_BYTES, block_count
 
 READ_BLOCKS: Final = 16
-"""How many blocks are read at once. Hashing them takes a few milliseconds without the interpreter's lock, so that the
-wait for it in between does not count."""
+"""How many blocks are read at once. Hashing them takes a few milliseconds without the interpreter's lock; beside that,
+waiting for the lock in between hardly counts."""
 
 STEP_BLOCKS: Final = 512
 """How many blocks (64 MiB) one advance hashes at most, so that readers who wait for the proof see it go on."""
 
 NICER: Final = -5
-"""How much less nice (setpriority(2)) a thread is while it hashes. It could use a whole processor, so that among others
-it would get too little of one while transfers run, and go on alone when they are over and everybody waits for it."""
+"""What a thread's nice value (setpriority(2)) changes by while it hashes. Hashing can keep a whole processor busy. With
+no more than its fair share it would fall behind while transfers run, and everybody would wait for it in the end."""
 
 
 @contextmanager
 def _going_first() -> Iterator[None]:
-    """Let the calling thread go first where processors are short. Only root may: for others nothing changes."""
+    """Give the calling thread priority where processors are short. Only root may: for others nothing changes."""
     thread = threading.get_native_id()
     before = os.getpriority(os.PRIO_PROCESS, thread)  # in Linux that of a thread
     try:
@@ -68,7 +68,7 @@ class Hasher:
         return self._md5.hexdigest()
 
     def stop(self) -> None:
-        """Nobody needs it any more: an advance ends with the piece that it is at."""
+        """Nobody needs it any more: a running advance ends with the piece that it is at."""
         self._stopped = True
 
     def advance(self) -> Sequence[int]:

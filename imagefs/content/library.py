@@ -1,4 +1,4 @@
-"""All contents that are open or were lately: who shares what, and when it is closed. On trio's thread."""
+"""All contents that are open or were open lately: which readers share one, and when it is closed. On trio's thread."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Library:
             raise
 
     def close(self, reader: Reader) -> None:
-        """The reader is done. What the last one leaves behind is soon made durable."""
+        """The reader is done. After the last one, what has arrived is made durable soon."""
         reader.content.close(reader)
         if not reader.content.open_readers:
             self._left.set()
@@ -87,7 +87,7 @@ class Library:
                 content.vanished(image_id)
 
     def contents(self) -> list[Content]:
-        """Those that are open or were lately, the least recently opened first."""
+        """All that are open or were open lately, the least recently opened first."""
         return list(self._contents.values())
 
     async def serve(self) -> None:
@@ -103,9 +103,9 @@ class Library:
             await self._shut_idle(settings.idle_contents)
 
     async def _shut_idle(self, keep: int) -> None:
-        """Close what nobody reads, but for the latest *keep*, and one of those whose bytes are in memory.
+        """Close what nobody reads, except the latest *keep*; of those whose bytes are in memory, all but the latest.
 
-        What has transfers that end slowly is left for later.
+        A content whose transfers have not ended yet is left for later.
         """
         idle = [key for key, content in self._contents.items() if not content.open_readers]
         in_memory = [key for key in idle if self._contents[key].in_memory]
@@ -130,7 +130,7 @@ class Library:
 
 
 async def _guarded(task: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> None:
-    """Carry *task* out; a bug in it must not end the mount, nor keep other contents from their turn."""
+    """Carry *task* out; a bug in it must neither end the mount nor keep other contents from their turn."""
     try:
         await task(*args)
     except Exception:

@@ -1,4 +1,4 @@
-"""What has been learned about the way to the service. Shared by all contents; on trio's thread."""
+"""What has been learned about the connection to the service. Shared by all contents; on trio's thread."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 from imagefs.content.readahead import MIB
 
 TARGET_BYTES_PER_S: Final = 400e6
-"""As many connections are used as would carry this together. A faster single connection is left alone: a second
-one would only cost this machine."""
+"""As many connections are used as carry this together. Where a single one does, it stays the only one: a second would
+only cost CPU time."""
 
 MAX_CONNECTIONS: Final = 8
 MIN_SEGMENT_BYTES: Final = MIB
 MAX_SEGMENT_BYTES: Final = 64 * MIB
 SEGMENT_S: Final = 1.0
-"""About how long one request should take, so that a reader who jumps into one under way waits no longer."""
+"""About how long one request should take at most: a reader who jumps to its end waits no longer."""
 
 SPARE_LATENCIES: Final = 4
-"""How much longer a request may take for what nobody asked for, in times of what it takes to be answered at all."""
+"""How much longer a request may take for bytes that nobody asked for, in multiples of the latency."""
 
 MAX_SPARE_BYTES: Final = 16 * MIB
 
@@ -42,7 +42,7 @@ class Link:
 
     @property
     def whole_if_refused(self) -> bool:
-        """Whether to ask for everything where a range is refused: where some were honoured, it is tried again first."""
+        """Whether to ask for everything where a range is refused; if ranges were honoured, one is tried again first."""
         return self.doubted or not self.ranged
 
     def note_rate(self, size_bytes: int, elapsed_s: float) -> None:
@@ -62,9 +62,9 @@ class Link:
 
     @property
     def spare_bytes(self) -> int:
-        """How much more than is asked for is worth bringing for who jumps about: it waits for each request anyway.
+        """How much more than was asked for to fetch for a reader that jumps about: it waits for each request anyway.
 
-        Until the rate is known: enough to learn it.
+        Until the rate is known, this is enough to learn it.
         """
         if self._rate_bytes_per_s is None or self._latency_s is None:
             return self.segment_bytes

@@ -1,4 +1,4 @@
-"""Opening a cached file for somebody who may leave before it is open: a cache disk can hang."""
+"""Opening a cached file for a caller who may leave before it is open, as a cache disk can hang."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imagefs.content.blocks import Stored
 
 
 class Opening:
-    """One call of *open_stored*, which is made in a worker thread. What nobody takes is closed again."""
+    """One call of *open_stored*, made in a worker thread. If the caller has left, what it opens is closed again."""
 
     def __init__(self, open_stored: Callable[[], Stored]) -> None:
         self._open_stored = open_stored
@@ -18,7 +18,7 @@ class Opening:
         self._left = False
 
     def run(self) -> Stored:
-        """What *open_stored* gives, and raises; in a worker thread."""
+        """Returns and raises what *open_stored* does; in a worker thread."""
         stored = self._open_stored()
         with self._lock:
             self._stored = stored
@@ -28,7 +28,7 @@ class Opening:
         return stored
 
     def leave(self) -> Stored | None:
-        """Nobody takes what :meth:`run` returns. Returns what the caller has to close, where that is open already."""
+        """The caller leaves. Returns what it has to close, where that is open already."""
         with self._lock:
             self._left = True
             return self._stored

@@ -23,15 +23,15 @@ ENDING_BYTES: Final = 4 * MIB
 """A transfer with less than this to come no longer counts as one: the next is asked for while it ends."""
 
 RESTLESS_TRANSFERS: Final = 3
-"""While so many are under way, a reader that jumps about gets what it waits for and nothing more: this machine has not
-kept up with what came unasked for."""
+"""With so many under way, a reader that jumps about gets what it waits for and nothing more: this machine does not keep
+up with what arrives unasked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
     """Blocks ``[first, demanded)`` are waited for, and ``[demanded, wanted)`` will be soon.
 
-    *restless*: who waits jumps about, and any other block may be next.
+    *restless*: the reader that waits jumps about, and any block may be next.
     """
 
     first: int
@@ -46,7 +46,7 @@ class Need:
 
 
 class Planner:
-    """Decides over the transfers of one content.
+    """Decides which transfers of one content to start.
 
     *transfers* are those under way, as they come and go; ``start(first, end)`` starts one more, at once.
     """

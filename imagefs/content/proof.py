@@ -21,7 +21,7 @@ DEMANDED_BLOCKS: Final = 128
 """How much of what is to be hashed next is fetched with priority while a reader waits for the proof."""
 
 WANTED_BLOCKS: Final = 512
-"""How much of it is fetched at all before it is hashed."""
+"""How much of it is fetched ahead of the hashing at all."""
 
 
 class Proof:
@@ -62,7 +62,7 @@ class Proof:
 
     @property
     def unhashed(self) -> tuple[int, int]:
-        """The blocks that are here and not hashed yet, for all that is known: half-open."""
+        """The blocks known to be here and not hashed yet, half-open."""
         if self.found:
             return 0, 0
         return self._hasher.position, max(self._hasher.position, self._hasher.frontier)
@@ -72,7 +72,7 @@ class Proof:
         return self._map.count(self._hasher.position, self._map.total, state) > 0
 
     def need(self, reach_blocks: int) -> Need:
-        """What to fetch next for the proof: what was not hashed yet, in order, *reach_blocks* of it at most."""
+        """What to fetch next for the proof: the blocks not hashed yet, in order, *reach_blocks* at most."""
         position, total = self._hasher.position, self._map.total
         demanded = min(total, position + min(DEMANDED_BLOCKS, reach_blocks))
         return Need(position, demanded, min(total, position + min(WANTED_BLOCKS, reach_blocks)))
@@ -88,13 +88,13 @@ class Proof:
             self._jobs.start(self._hash, hasher)
 
     def stop(self) -> None:
-        """Hash no more. What was found counts no longer, and what is being hashed comes to nothing."""
+        """Hash no more. What was found no longer counts, and a hash that is being taken is dropped."""
         self.found = False
         self._stopped = True
         self._hasher.stop()
 
     def start_over(self) -> None:
-        """The content is another one from now on. Nothing is being hashed any more."""
+        """Hash from the beginning again, as all bytes are fetched anew. To be called when nothing is being hashed."""
         self._hasher = Hasher(self._blocks.size_bytes, self._blocks.read)
         self._stopped = False
 

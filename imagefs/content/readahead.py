@@ -11,11 +11,11 @@ SLACK_BYTES: Final = 4 * MIB
 readahead requests in flight and they arrive in any order."""
 
 SETTLED_BYTES: Final = MIB // 2
-"""A reader that has gone on for this long is taken for a sequential one. Below it nothing is read ahead, so that
+"""A reader that has read this much in one run is taken for a sequential one. Below that nothing is read ahead, so that
 a look at a header costs a header."""
 
 RESTLESS_JUMPS: Final = 16
-"""A reader that has jumped so often is taken for one that goes on doing so. A look at an image's parts jumps less."""
+"""A reader that has jumped so often is expected to go on jumping. A look at an image's parts takes fewer jumps."""
 
 MAX_WINDOW_BYTES: Final = 128 * MIB
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from imagefs.content.content import Content
 
 PLAN_BYTES: Final = MIB // 2
-"""A sequential reader goes on at least so far before what to read ahead for it is thought over again."""
+"""How far a sequential reader goes on, at least, before its readahead is planned again."""
 
 
 class Reader:
@@ -35,7 +35,7 @@ class Reader:
         return self.content.read_now(self, offset, buffer)
 
     def went_on(self, offset: int, length: int) -> bool:
-        """The reader got *length* bytes from *offset*. Whether it is time to plan its readahead again."""
+        """The reader got *length* bytes from *offset*. Returns whether it is time to plan its readahead again."""
         readahead = self.readahead
         readahead.note(offset, length)
         if readahead.position < self._plan_at or not readahead.window_bytes:

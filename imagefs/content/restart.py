@@ -45,7 +45,7 @@ class Restart:
         self._plan = plan
 
     def begin(self, delivered_sums: dict[int, bytes]) -> None:
-        """Forget all content. From now on, nothing of the old is delivered, and soon what is waited for is fetched.
+        """Forget all bytes. None of them are delivered any more; what readers wait for is soon fetched anew.
 
         *delivered_sums* are the checksums of blocks that readers got already, to hold the new ones against.
         """

@@ -44,14 +44,14 @@ class Retries:
         return self._gave_up or self._failures >= self._settings.answer_tries
 
     def arrived(self) -> None:
-        """Something came that was not there before: all is well again."""
+        """Something new arrived: earlier failures no longer count."""
         self._failures = 0
         self._gave_up = False
 
     def pause_after(self, error: Exception, *, elsewhere: bool = False) -> float | None:
-        """Take account of a failed transfer: seconds until the next try, None where its readers are to be told.
+        """Take account of a failed transfer: seconds until the next try, None where its readers get the error.
 
-        What is refused of one image, in whatever words, is worth another try where the content can be had *elsewhere*.
+        A refusal concerns one image, whatever its words: it is tried again where another has the content, *elsewhere*.
         """
         if not self.pausing or not self._failures:  # those that fail together count once
             self._failures += 1

@@ -14,8 +14,8 @@ class ContentSettings:
     the kernel and a busy machine have their part of."""
 
     timed_out_for_s: float = 2.0
-    """How long the error of a reader whose deadline passed is everyone's, unless something arrives: the kernel reads
-    a page again when it could not be read ahead, and would wait twice."""
+    """How long, after a reader's deadline has passed, others that wait get its error at once, unless something arrives:
+    the kernel reads a page again that could not be read ahead, and would wait twice."""
 
     wrong_for_s: float = 30.0
     """How long content that was wrong twice is refused without fetching it again."""
@@ -27,16 +27,16 @@ class ContentSettings:
     """How often in a row a transfer may break off, or be no content at all, without bringing anything new."""
 
     backoff_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
-    """The pauses after the first failure, the second, and so on, of which up to a half is taken off at random."""
+    """The pauses after the first failure, the second, and so on, each cut by up to a half at random."""
 
     retry_after_most_s: float = 30.0
-    """The longest pause that the service's Retry-After is followed for."""
+    """The longest pause that the service can ask for by Retry-After."""
 
     flush_every_s: float = 5.0
     """How often what arrived is made durable while it is read."""
 
     flush_pause_s: float = 0.2
-    """How soon after its last reader is done: what many programs leave in a row is made durable at once."""
+    """How long after its last reader has gone: what several readers in a row leave is made durable together."""
 
     idle_contents: int = 16
     """How many contents that nobody reads stay open, so that the next reader finds them warm."""

@@ -1,4 +1,4 @@
-"""How many bytes were read and how many were fetched for that, for people who look."""
+"""How many bytes were read and how many were fetched for that, as the status shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Traffic:
 
     @property
     def hit_rate(self) -> float | None:
-        """The part of what was read that had not to be fetched, 0 to 1; None where nothing was read."""
+        """The share of what was read that did not have to be fetched, 0 to 1; None where nothing was read."""
         if not self.read_bytes:
             return None
         return max(0.0, 1.0 - self.fetched_bytes / self.read_bytes)

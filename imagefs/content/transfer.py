@@ -1,8 +1,8 @@
 """One answer to ``image/retrieve`` on its way into the cache.
 
-:meth:`Transfer.run` is the body of a worker thread: it opens the answer, cuts it into blocks, hands them to a sink
-and reports. What it reports is carried to trio's thread by ``post``, in order; the attributes below "on trio's
-thread" are changed only there.
+:meth:`Transfer.run` is all that a worker thread does: it opens the answer, cuts it into blocks, hands them to a sink
+and reports. What it reports is carried to trio's thread by ``post``, in order; the attributes marked "on trio's thread"
+are changed only there.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from imagefs.errors import OutOfResources, RangeRefused, without_frames
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 
 CHUNK_BYTES: Final = 1 << 20
-"""What is read, checked and written at once at most: the memory of a transfer, and how much of a fast stream is
-handled by one wake-up."""
+"""How much is received, summed and written at once, at most: the memory of a transfer."""
 
 WAITED_S: Final = 0.001
-"""A piece that took longer was waited for: more is not there yet."""
+"""A piece that took longer to receive had to be waited for: no more of the stream has arrived yet."""
 
 SAMPLE_BYTES: Final = 2 << 20
-"""Less than this says more about latency than about rate."""
+"""A sample of fewer bytes would say more about the latency than about the rate."""
 
 
 class Body(Protocol):
@@ -63,10 +62,10 @@ Sink = Callable[[int, memoryview, Sequence[bytes]], None]
 class Transfer:
     """Blocks ``[first, end)`` of one image, asked for in one request.
 
-    A server that does not honour Range answers with the whole content, or refuses and is asked for that where
-    *whole_if_refused*; ``first`` and ``end`` then become that of the whole, and ``limit`` says how far the stream may
-    run for now. While it ``claims`` them, nobody else fetches
-    its blocks from ``mark``, where it has come to, to ``end``.
+    A server that does not honour Range answers with the whole content; one that refuses a range is asked for the whole
+    where *whole_if_refused*. ``first`` and ``end`` then become those of the whole, and ``limit`` says how far the
+    stream may run for now. ``mark`` is the block that comes next; while the transfer ``claims`` the blocks from there
+    to ``end``, nobody else fetches them.
     """
 
     def __init__(  # noqa: PLR0913  # all by name
@@ -132,7 +131,7 @@ class Transfer:
     def rate_sample(self) -> tuple[int, float] | None:
         """Bytes since the last sample and the seconds spent in receiving them, where that is enough to tell a rate.
 
-        What this machine took for them besides says nothing about the connection. On trio's thread.
+        Time that this machine spent on them otherwise says nothing about the connection. On trio's thread.
         """
         now = self._received
         if self._sampled is None:
@@ -205,8 +204,8 @@ class Transfer:
     def _drain(self, body: Body, block: int) -> None:
         """Read the body to its end, handing on whole blocks.
 
-        What comes at once is gathered, so that a fast stream is handled in large pieces, but for the first: someone
-        waits for that. Where it has to be waited for, each block goes on as soon as it is there. However it ends, the
+        Bytes of a fast stream are gathered, so that it is handled in large pieces, except for the first block, which a
+        reader waits for. Of a slow stream, each block is handed on as soon as it is whole. However the stream ends, the
         whole blocks that came are kept.
         """
         left = body.end - body.start
@@ -267,5 +266,5 @@ class Transfer:
 
 
 def _whole(size_bytes: int) -> int:
-    """So much of *size_bytes* as is whole blocks."""
+    """How much of *size_bytes* is whole blocks."""
     return size_bytes - size_bytes % BLOCK_BYTES

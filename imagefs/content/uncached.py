@@ -10,7 +10,7 @@ from imagefs.store.blocks import block_count
 
 
 class Uncached:
-    """Holds nothing, but remembers checksums, so that a second fetch is still held against the first.
+    """Holds nothing, but remembers checksums, so that a second fetch is still compared with the first.
 
     Thread-safe: each checksum is stored and read in one step.
     """

@@ -18,7 +18,7 @@ from imagefs.errors import TransferStalled
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """Waits until the blocks ``[first, end)`` can be delivered; ``proof``: and the whole content is proved."""
+    """Waits until the blocks ``[first, end)`` can be delivered and, with ``proof``, the whole content is proved."""
 
     reader: Reader
     first: int
@@ -35,10 +35,10 @@ def everyone(_: Waiter) -> bool:
 
 
 class Waiters:
-    """Who waits for one content, and how long they all are patient.
+    """Those who wait for one content, with a deadline that they share.
 
-    The deadline of each is counted from the last progress of the content. ``last_error`` is what a deadline is
-    blamed on: the latest failure since something new arrived.
+    It is counted from the last progress of the content. ``last_error`` is what a passed deadline is blamed on: the
+    latest failure since something new arrived.
     """
 
     def __init__(self, image_id: str, settings: ContentSettings, clock: Callable[[], float]) -> None:
@@ -56,8 +56,8 @@ class Waiters:
     async def sleep(self, waiter: Waiter, plan: Callable[[], None], *, needs_service: bool) -> None:
         """Until something happens that concerns *waiter*, after *plan* took it into account.
 
-        Raises, in a reader's words, the error that *waiter* was given, or that of a deadline which passed: its own,
-        or, where it *needs_service*, lately another's.
+        Raises, as a reader's error, what *waiter* was given, or that a deadline has passed: its own or, where it
+        *needs_service*, another's lately.
         """
         left_s = max(waiter.since, self._progress_at) + self._settings.reader_deadline_s - self._clock()
         if left_s <= 0:
@@ -91,13 +91,13 @@ class Waiters:
         self._timed_out_until = 0.0
 
     def wake(self, concerned: Callable[[Waiter], bool]) -> None:
-        """Let those look again who are *concerned*. Unless they go on waiting, nothing more is fetched for them."""
+        """Wake those that are *concerned* to look again. Unless they wait on, nothing more is fetched for them."""
         for waiter in [waiter for waiter in self._waiting if concerned(waiter)]:
             waiter.woken.set()
             self._waiting.discard(waiter)
 
     def fail(self, error: Exception, concerned: Callable[[Waiter], bool] = everyone) -> None:
-        """Those who are *concerned* get *error*, and nothing more is fetched for them."""
+        """Give *error* to those that are *concerned*; nothing more is fetched for them."""
         for waiter in [waiter for waiter in self._waiting if concerned(waiter)]:
             waiter.error = error
             waiter.woken.set()
