@@ -51,8 +51,8 @@ T = TypeVar("T")
 class Account:
     """One account's images: the listing, their details, what went wrong with them, and how they are changed.
 
-    First :meth:`open`, then :meth:`serve` in a task of its own; everything else needs both. Calls under way
-    belong to that task, so that one who waits can be cancelled without taking the answer from the others.
+    First :meth:`open`, then :meth:`serve` in a task of its own; everything else needs both. Calls under way belong to
+    that task, so that a caller who waits can be cancelled without taking the answer from the others.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Account:
         self._move_subscribers: list[Callable[[str, str], None]] = []
 
     async def open(self) -> None:
-        """Load what the index kept of earlier runs; calls no service, and goes on without a failing index."""
+        """Load what the index kept from earlier runs; makes no call, and goes on without an index that fails."""
         try:
             keep = partial(self._around.threads.keep, abandon_on_cancel=True)
             self._details.restore(await keep(self._index.load_details))
@@ -112,7 +112,7 @@ class Account:
             self._view.update()
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run calls and writes until cancelled; *task_status* is told as soon as the account can be used."""
+        """Run calls and writes until cancelled; *task_status* is started as soon as the account can be used."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             if self._journal.loaded:
@@ -185,7 +185,7 @@ class Account:
         return failure or self._details.error_of(image_id)
 
     def note_error(self, image_id: str, text: str | None) -> None:
-        """Keep *text* as the image's last failure; None clears it, and so do details that arrive later."""
+        """Keep *text* as the image's last failure; None clears it, and so does the arrival of its details."""
         self._details.note_error(image_id, text)
 
     async def note_failure(self, image_id: str, text: str) -> None:
@@ -197,11 +197,11 @@ class Account:
         return self._changes.location_of(image_id)
 
     def is_going(self, image_id: str) -> bool:
-        """Whether an image that is not shown is there still, until its replica is active: who reads it goes on."""
+        """Whether an image is hidden, but still there until its replica is active: its readers go on."""
         return self._view.is_going(image_id)
 
     def work(self) -> list[Work]:
-        """What is under way: changes that have not come to their end, and images that are pending."""
+        """What is under way: changes that are not finished, and images that are pending."""
         return work_of(self._journal, self.snapshot or NOTHING_LISTED)
 
     def local_mtime(self, image_id: str) -> int | None:
@@ -215,7 +215,7 @@ class Account:
         await trio.lowlevel.checkpoint()
 
     async def rename(self, image_id: str, new_name: str) -> None:
-        """Give an image another name; one that is still being made gets it as soon as the service lets it.
+        """Give an image another name; one that is still pending gets it as soon as the service permits.
 
         This and the other changes show in ``snapshot`` when they return. Each raises within 30 s
         (``change_deadline_s``): ServiceError, with AnswerLost where it goes on in the background; NotFound
@@ -227,8 +227,8 @@ class Account:
     async def delete(self, image_id: str) -> None:
         """Delete an image. Raises NotPermitted where the mount deletes nothing.
 
-        One of which replicas are pending, and a pending one that the service does not let go yet, is hidden
-        at once and deleted later; should a replica fail, it is shown again.
+        An image with pending replicas, and a pending image that the service does not delete yet, is hidden at once and
+        deleted later; should a replica fail, it is shown again.
         """
         await self._changes.delete(image_id)
 
@@ -243,17 +243,16 @@ class Account:
     async def move(self, image_id: str, region: str, name: str) -> str:
         """As :meth:`replicate`, and the source goes.
 
-        It is hidden at once, deleted when the replica is active and has its size and checksum, and shown
-        again where that does not come about; ``error_of`` both then tells why. So of two moves of one image
-        the second raises NotFound. Raises NotSupported for a source without a checksum, and NotPermitted
-        where the mount deletes nothing.
+        The source is hidden at once, deleted when the replica is active and has its size and checksum, and shown again
+        if that does not happen; ``error_of`` either then tells why. So the second of two moves of one image raises
+        NotFound. Raises NotSupported for a source without a checksum, and NotPermitted where the mount deletes nothing.
         """
         return await self._changes.replicate(image_id, region, name, move=True)
 
     async def fetch(self, request: FetchRequest, region: str, expected: ContentKey | None = None) -> str:
         """Have the service download an image, which is shown at once; its id.
 
-        One with another content than *expected* counts as failed.
+        It counts as failed where its content is not the *expected* one.
         """
         return await self._changes.fetch(request, region, expected)
 
@@ -271,13 +270,12 @@ class Account:
         on_details_change: Callable[[ImageDetails, ImageDetails], None] | None = None,
         on_moved: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Be told of (old, new) listings that differ, and of active images whose content does.
+        """Call *on_change* with (old, new) listings that differ, *on_details_change* with details of other content.
 
-        *on_moved* is told the ids of the source and the replica of a move, once or more often, as soon as the replica
-        has been found right and before the source is deleted.
+        *on_moved* is called with the ids of the source and the replica of a move, once or more often, after the replica
+        was found right and before the source is deleted.
 
-        Subscribers are called on trio's thread and must not block. Before the first listing, the old one is
-        empty.
+        Subscribers are called on trio's thread and must not block. Before the first listing, the old one is empty.
         """
         if on_change is not None:
             self._listing_subscribers.append(on_change)
@@ -317,7 +315,7 @@ class Account:
         return None if self.snapshot is None else self.snapshot.by_id.get(image_id)
 
     def _note_asked(self, image_id: str) -> str | None:
-        """Tell the prefetch that someone is interested; gives the image's region where it is listed."""
+        """Tell the prefetch that someone is interested; returns the image's region where it is listed."""
         listed = self._listed(image_id)
         if listed is None:
             return None

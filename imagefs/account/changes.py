@@ -2,8 +2,7 @@
 
 Used by :class:`imagefs.account.Account`, which offers them to the tree; on trio's thread.
 
-What more than one call may be needed for is in the journal before the first of them, and goes through these
-states::
+A change that may take more than one call is in the journal before the first of them, and goes through these states::
 
     replicate, fetch        Creation without id ── answered ──▶ Creation with id ── active, named, checked ──▶ done
                               │ answer lost: found by listing ──▲    │ failed, wrong: Remark; the source stays
@@ -12,8 +11,8 @@ states::
                               └ several: Remark on each              └ of a move: Deletion of the source ──▶ done
     delete, put off         Deletion ── its replicas are done, the service lets it go ──▶ done
 
-After a crash each of these is taken up where it stands, but a request that the service has not begun with is
-dropped, as nobody was told that it would be.
+After a crash each of these is taken up where it stands. Only a request that the service has not begun with is dropped,
+as whoever made it had no answer.
 """
 
 from __future__ import annotations
@@ -59,8 +58,8 @@ log = logging.getLogger(__name__)
 class Changes:
     """Carries changes out, one at a time for each image.
 
-    Every method answers within ``AccountSettings.change_deadline_s``. What was sent by then goes on; the
-    caller gets AnswerLost. Busy is raised where another change of the image took that long.
+    Every method returns within ``AccountSettings.change_deadline_s``. What was sent by then goes on, and the caller
+    gets AnswerLost. Busy is raised where another change of the image took that long.
     """
 
     def __init__(
@@ -148,7 +147,7 @@ class Changes:
         return None if remark is None else remark.location
 
     def _noting(self, image_id: str) -> Callable[[ImagefsError | None], None]:
-        """Keeps why a change fails as the last failure of its image, where that is there still."""
+        """Keeps why a change failed as the last failure of its image, if that is still there."""
 
         def note(error: ImagefsError | None) -> None:
             if error is None:
@@ -204,7 +203,7 @@ class Changes:
                 await self._forget_creation(image_id)
 
     async def _forget_creation(self, image_id: str, *leaving: Intent) -> None:
-        """A pending image is deleted by the person who wanted it: where it was moved, its source stays."""
+        """A pending image is deleted by the person who asked for it; if that was a move, the source stays."""
         creation = self._journal.creation_of(image_id)
         ended = [] if creation is None else [creation]
         if creation is not None and creation.intent.move:
@@ -254,7 +253,7 @@ class Changes:
             request.name,
             self._around.wall_ns(),
             first_names=(request.name,),
-            # Content of this machine is at an address that only the service may know.
+            # Content of this machine is served at an address that only the service may know.
             location=request.shown_url if expected is None else None,
             size_bytes=None if expected is None else expected.size_bytes,
             checksum=None if expected is None else expected.checksum,

@@ -34,11 +34,11 @@ _NOT_LISTED: Final = "no image is listed that it may have led to, although one m
 class Creator:
     """Has the service begin new images, never one more than was asked for.
 
-    A request is sent again only where the service says that it did not take it up, and lists no image that it
-    may have led to: a listing alone may be old, and tells nothing by what it leaves out.
+    A request is sent again only if the service said that it did not take it up, and lists no image that it may have led
+    to. A listing alone proves nothing by what it leaves out, as it may be old.
 
-    One region is asked for one image of a name at a time, until it is known what became of the request: so
-    whatever else of that name is new there meanwhile is not this mount's.
+    In one region, one image of a name is asked for at a time, until it is known what became of the request. So whatever
+    else of that name appears there meanwhile was not asked for by this mount.
     """
 
     def __init__(self, service: Service, journal: Journal, images: KeyedLocks, around: Surroundings) -> None:
@@ -58,7 +58,7 @@ class Creator:
         """
         async with AsyncExitStack() as held:
             wanted = await self._listed(wanted, held)
-            # All listings so far: an image that this one leaves out, being cut or old, is not new for that.
+            # All listings so far: an image that this one leaves out, as it is cut or old, is not new for that.
             seen = self._service.seen
             in_region = (image_id for image_id, region in seen.items() if region == wanted.region)
             known_ids, old_ids = frozenset(in_region) | self._made, frozenset(seen)
@@ -95,9 +95,9 @@ class Creator:
                 await self._accepted(entry, image_id)
 
     async def _listed(self, wanted: Creation, held: AsyncExitStack) -> Creation:
-        """*wanted* with all names that the new image may have at first, claimed until *held* is left; just listed.
+        """*wanted* with all names that the new image may have at first, claimed until *held* is left; lists anew.
 
-        The service names a replica as its source is named, which somebody else may have renamed since.
+        The service gives a replica the name of its source, which somebody else may have renamed since.
         """
         while True:
             claimed = await held.enter_async_context(AsyncExitStack())
@@ -110,7 +110,7 @@ class Creator:
             wanted = replace(wanted, first_names=(*wanted.first_names, source.name))
 
     async def _claim_names(self, wanted: Creation, held: AsyncExitStack) -> None:
-        """Let no other request lead to an image that may be taken for this one's, until *held* is left."""
+        """Until *held* is left, keep others from asking for an image that could be taken for this one's."""
         for name in sorted({*wanted.first_names, wanted.name}):
             await held.enter_async_context(self._names[f"{wanted.region}/{name}"])
 
@@ -147,10 +147,10 @@ class Creator:
         await self._journal.record(entry, known)
 
     async def _find(self, entry: Entry[Creation], look_for_s: float) -> str | None:
-        """The new image that a request led to whose answer is not known; None where none is listed.
+        """The new image that a request without an answer led to; None where none is listed.
 
-        Waits for as long as the service cannot be reached, and goes on looking for *look_for_s*, as a listing may
-        be old. Raises AnswerLost where several images may be the one, or one has other content; none is touched then.
+        Waits for as long as the service cannot be reached, and looks for *look_for_s*, as a listing may be old. Raises
+        AnswerLost where several images may be the one, or the only one has other content; none is touched then.
         """
         last_look_at = self._around.clock() + look_for_s
         while True:
@@ -206,7 +206,7 @@ class Creator:
 
 
 def _doubt(error: ServiceError) -> AnswerLost:
-    """*error* of a request that may have been carried out, for one who may think of asking again."""
+    """*error* of a request that may have been carried out, in words for someone who may want to ask again."""
     if isinstance(error, PutOff):
         return error
     kind = type(error) if isinstance(error, AnswerLost) else AnswerLost

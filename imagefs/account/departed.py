@@ -29,11 +29,10 @@ class _Departure:
 
 
 class Departed:
-    """The images that are not shown, listed or not, as the service said that it deleted them.
+    """The images that are hidden because the service said that it deleted them, whether it still lists them or not.
 
-    One that it goes on listing stays hidden while its status or its details say that it goes, or that it is not
-    there. Only where both show it as any other for long is the deletion taken for not carried out, and it is
-    shown again.
+    One that it goes on listing stays hidden while its status or its details say that it is being deleted or gone. Only
+    if both show it like any other image for long, the deletion is taken for not carried out, and it is shown again.
     """
 
     def __init__(self, service: Service, journal: Journal, around: Surroundings) -> None:
@@ -53,7 +52,7 @@ class Departed:
         self._departures[image_id] = _Departure(now, now)
 
     def review(self, listed: Snapshot, asked_at: float) -> None:
-        """Look at what a listing that was asked for at *asked_at* says; what it cannot tell is asked for."""
+        """Compare with a listing that was asked for at *asked_at*; details are asked for where it cannot tell."""
         settings = self._around.settings
         for image_id, departure in tuple(self._departures.items()):
             image = listed.by_id.get(image_id)

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 class DetailsCache:
     """What is known of each image beyond its row in the listing.
 
-    An active image doesn't change, so its details stay until the listing shows another status or no such
-    image; they outlive the mount in the index. Name, region and status are always those of the listing.
+    An active image doesn't change, so its details are kept until the listing shows another status or no such image, and
+    over remounts in the index. Name, region and status are always those of the listing.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DetailsCache:
         listed: Callable[[str], ListedImage | None],
         changed: Callable[[ImageDetails, ImageDetails], None],
     ) -> None:
-        """*listed* gives an image's row now; *changed* is told of active images with new content."""
+        """*listed* gives an image's current row; *changed* is called with (old, new) details of other content."""
         settings = around.settings
         self._client = client
         self._outage = outage
@@ -73,7 +73,7 @@ class DetailsCache:
         return self._lasting.get(image_id) or self._brief.get(image_id)
 
     def error_of(self, image_id: str) -> str | None:
-        """The last failure that was noted, or what makes no sense in the details."""
+        """The last failure that was noted, or else what makes no sense in the details."""
         text = self._error_texts.get(image_id)
         if text is None and (known := self.known(image_id)) is not None:
             text = known.problem
@@ -87,7 +87,7 @@ class DetailsCache:
             self._error_texts[image_id] = text
 
     def check_failures(self, image_id: str) -> None:
-        """Raise the ServiceError that a call just now would most likely end with, if there was one lately."""
+        """Raise the ServiceError of a recent call, if there was one: another would most likely end the same way."""
         failure = self._failures.get(image_id)
         if failure is not None:
             raise copy(failure)
@@ -133,7 +133,7 @@ class DetailsCache:
         return self._received(replace(answer, image_id=image_id))
 
     async def _await_turn(self, image_id: str) -> None:
-        """Wait until few enough are asked for; no longer than leaves the time for a call of its own."""
+        """Wait until few enough others are asked for. Raises Unreachable when too little time is left for the call."""
         settings = self._around.settings
         with trio.move_on_after(settings.call_deadline_s - settings.suspect_deadline_s) as waiting:
             await self._turns.acquire()
@@ -152,7 +152,7 @@ class DetailsCache:
             raise
 
     def _note_failure(self, image_id: str, error: ServiceError) -> None:
-        # That an image goes while somebody looks is no trouble.
+        # That an image goes while somebody looks at it is nothing to warn of.
         level = logging.INFO if isinstance(error, RefusedUnknownImage) else logging.WARNING
         log.log(level, "The details of image %s cannot be had: %s", image_id, error)
         self._outage.note_failure(image_id, error)
@@ -187,7 +187,7 @@ class DetailsCache:
         self._brief.pop(image_id, None)
 
     def _retire(self, image_id: str) -> None:
-        """Serve lasting details no longer, but remember them, to see whether the next are of new content."""
+        """No longer serve lasting details, but remember them, to see whether the next ones are of other content."""
         former = self._lasting.pop(image_id, None)
         if former is not None:
             self._former[image_id] = former

@@ -1,4 +1,4 @@
-"""Changes that go on when the one who asked for them leaves.
+"""Changes that go on when whoever asked for them leaves.
 
 Used by :class:`imagefs.account.changes.Changes` on trio's thread.
 """
@@ -21,13 +21,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ANSWER_S: Final = 2.0
-"""What is left to one who waits when the last call for an errand has to be over."""
+"""How long before the waiting caller's deadline the last call for an errand has to be over."""
 
 
 class Errand:
-    """One change under way in a task of its own, as that task and the one who waits for it see it.
+    """One change under way in a task of its own, as that task and the caller who waits for it see it.
 
-    ``doubt`` is why it is not known whether the service has carried it out; ``late``: the one who waited was told so.
+    ``attended``: the caller still waits. ``doubt`` is why it is not known whether the service has carried it out;
+    ``late``: the caller was told so when its deadline passed.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -43,7 +44,7 @@ class Errand:
         self._committed = False
 
     def begin(self) -> None:
-        """Nothing else is being done with the image any more."""
+        """It is this errand's turn: no other change of the image is under way any more."""
         self._begun = True
 
     def commit(self) -> None:
@@ -58,13 +59,13 @@ class Errand:
 
     @property
     def left_s(self) -> float:
-        """How long the service may still take, so that the one who waits hears its own word."""
+        """How long the service may still take for its answer to reach the caller in time."""
         return max(self._ends_at - self._clock() - _ANSWER_S, 0.0)
 
     async def sit_out(self, error: PutOff) -> bool:
         """Wait for as long as the service asks, and a random time more; False at once where nobody waits for that long.
 
-        Somebody may have left meanwhile, so whoever asks again looks whether that is still ``attended``.
+        The caller may leave meanwhile, so look at ``attended`` before you ask again.
         """
         pause_s = next(self._pauses) + (error.retry_after_s or 0.0)
         if not self.attended or pause_s >= self.left_s:
@@ -73,7 +74,7 @@ class Errand:
         return True
 
     def overdue(self, subject: str, deadline_s: float) -> ImagefsError:
-        """The error for one who has waited long enough."""
+        """The error for a caller whose deadline has passed."""
         if self._committed:
             doubt = self.doubt or AnswerLost(f"{subject}: not settled within {deadline_s:g} s")
             return type(doubt)(f"{doubt}; what became of it is found out in the background")
@@ -83,7 +84,7 @@ class Errand:
 
 
 class Errands:
-    """Runs errands; each caller waits for its own, within the deadline for changes."""
+    """Runs errands; each caller waits for its own, until the deadline for changes."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -103,10 +104,10 @@ class Errands:
         work: Callable[[Errand], Awaitable[T]],
         failed: Callable[[ImagefsError | None], None] = lambda _: None,
     ) -> T:
-        """What *work* gives. Cancelled, or past the deadline, it goes on only once it was committed.
+        """What *work* returns. Where the caller is cancelled or its deadline passes, it goes on if it was committed.
 
-        Raises what *work* raises, and AnswerLost, Unreachable or Busy past the deadline. *failed* is told of each of
-        these, and of what *work* raises when nobody waits any more; of None where it succeeds past the deadline.
+        Raises what *work* raises, and AnswerLost, Unreachable or Busy past the deadline. *failed* is called with each
+        of these, also when nobody waits any more, and with None where *work* succeeds past the deadline.
         """
         errand = Errand(self._around)
 

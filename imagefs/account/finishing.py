@@ -1,7 +1,7 @@
 """The last steps of what is pending: names, checks, deletions that had to wait.
 
-Used by :class:`imagefs.account.pending.PendingWork` on trio's thread, which calls each method with the lock of
-the image, again and again until the journal holds no such entry any more.
+Used by :class:`imagefs.account.pending.PendingWork` on trio's thread, which holds the image's lock and calls a method
+again and again until the entry is gone from the journal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Finisher:
-    """Brings pending images a step further. Every method raises ServiceError where it is to be tried again."""
+    """Takes pending images a step further. Every method raises ServiceError where it is to be tried again."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Finisher:
         self._name_unknown: WeakSet[Entry[Creation]] = WeakSet()
 
     async def advance_creation(self, entry: Entry[Creation]) -> None:
-        """Name a new image as soon as the service lets it; once it is active, check it."""
+        """Name a new image as soon as the service permits; once it is active, check it."""
         image_id = entry.intent.image_id
         assert image_id is not None, "only images whose id is known are advanced"
         image = self._service.listed(image_id)
@@ -69,7 +69,7 @@ class Finisher:
             await self._check(entry, image, refusal)
 
     async def _give_name(self, entry: Entry[Creation], image: ListedImage) -> Refused | None:
-        """Rename the image where its name is not the one wanted yet; the refusal, where it was refused."""
+        """Rename the image if it does not have the wanted name yet; returns the refusal if that was refused."""
         name = entry.intent.name
         if self._is_known_as_wanted(entry, image):
             return None
@@ -85,7 +85,7 @@ class Finisher:
         return refusal
 
     def _is_known_as_wanted(self, entry: Entry[Creation], image: ListedImage) -> bool:
-        """Whether the image has the name that is wanted, and no answer is missing that could have changed it."""
+        """Whether the image has the wanted name, and no rename is without an answer that could have changed it."""
         return self._view.account_name(image) == entry.intent.name and entry not in self._name_unknown
 
     async def _name_unlisted(self, entry: Entry[Creation], image_id: str) -> None:
@@ -108,8 +108,8 @@ class Finisher:
     async def _check(self, entry: Entry[Creation], image: ListedImage, refusal: Refused | None) -> None:
         """Settle an active image: it is finished, or it is not what it should be.
 
-        *refusal* is why it cannot be given its name, which is then left as it is, unless the service may only be
-        late: a listing may tell that an image is active before it can be renamed.
+        *refusal* is why it could not be renamed. It then keeps its name, unless the service may only be late: an image
+        may be listed as active before it can be renamed.
         """
         wanted = entry.intent
         details = await self._details.fetch(image.image_id)
@@ -155,7 +155,7 @@ class Finisher:
         await self._journal.settle(*ended, leaving=remarks)
 
     async def advance_deletion(self, entry: Entry[Deletion]) -> None:
-        """Delete an image that shall go, unless something still needs it or the service does not let it yet."""
+        """Delete an image that is to go, unless something still needs it or the service does not permit it yet."""
         going = entry.intent
         image = self._service.listed(going.image_id)
         if self._journal.replicas_of(going.image_id) or self._journal.creation_of(going.image_id):
@@ -181,13 +181,13 @@ class Finisher:
         await self._journal.settle(entry)
 
     def _may_appear(self, entry: Entry[Deletion]) -> bool:
-        """Whether an image that shall go is so new that the service may not know it yet."""
+        """Whether an image that is to go is so new that the service may not know it yet."""
         return (
             entry.intent.promised and self._service.listed_at <= entry.since + self._around.settings.appear_s
         )
 
     async def _is_let_go(self, entry: Entry[Deletion]) -> bool:
-        """Whether nobody else may be making an image of one that shall go; it is shown again where that fails."""
+        """Whether nobody else may still be copying an image that is to go; if such a copy fails, the image is kept."""
         overdue = self._service.listed_at > entry.since + self._around.settings.others_s
         for image_id in entry.intent.awaits:
             try:
@@ -205,7 +205,7 @@ class Finisher:
         return True
 
     async def _phase_of(self, image_id: str) -> Phase | None:
-        """Where an image stands, by its details if it is not listed; None for one that is gone, or shall go."""
+        """The phase of an image, by its details if it is not listed; None for one that is gone or is to go."""
         if self._view.hides(image_id):
             return None
         image: ListedImage | ImageDetails | None = self._service.listed(image_id)
@@ -217,7 +217,7 @@ class Finisher:
         return None if is_leaving(image.status) else image.phase
 
     async def _is_replaced(self, entry: Entry[Deletion]) -> bool:
-        """Whether the source of a move, unless it is gone already, and its replica have the content that was moved."""
+        """Whether a move's replica, and its source unless that is gone already, have the content that was moved."""
         going = entry.intent
         for image_id in (going.replica_id, going.image_id):
             assert image_id is not None, "the end of a move has a replica"
@@ -233,7 +233,7 @@ class Finisher:
         return True
 
     def _doubt(self, entry: Entry[Creation] | Entry[Deletion], details: ImageDetails) -> None:
-        """Raise MalformedAnswer for details that say too little to end a move for, unless they do so for long."""
+        """Raise MalformedAnswer for details that say too little to end a move by them, unless they do so for long."""
         complete = details.phase is Phase.ACTIVE and None not in (details.size_bytes, details.checksum)
         if complete or details.phase is Phase.FAILED:
             return
@@ -243,7 +243,7 @@ class Finisher:
     def _put_up_with(
         self, entry: Entry[Creation] | Entry[Deletion], error: ServiceError, patience_s: float
     ) -> None:
-        """Raise *error*, so that the step is taken again, unless that has gone on for *patience_s*."""
+        """Raise *error*, so that the step is taken again, until that has gone on for *patience_s*."""
         began_at = self._doubted_since.setdefault(entry, self._around.clock())
         if self._around.clock() < began_at + patience_s:
             raise error
@@ -257,7 +257,7 @@ class Finisher:
 
 
 def promised_image(wanted: Creation, image_id: str) -> ListedImage:
-    """What the service will most likely list for a new image of which it has told the id only."""
+    """The row that the service will most likely list for a new image of which only the id is known."""
     return ListedImage(image_id, wanted.first_names[0], wanted.region, REQUESTED_STATUS)
 
 
@@ -267,10 +267,10 @@ def is_for_now(refusal: Refused, image: ListedImage) -> bool:
 
 
 def is_unexplained(refusal: Refused) -> bool:
-    """Whether a refusal may not stand for long.
+    """Whether a refusal may be withdrawn before long.
 
-    One that names a reason of its own, such as a permission, stands; that the service does not know what it lists is
-    none.
+    One that names a reason, such as a permission, stands. That the service does not know an image which it lists is no
+    such reason.
     """
     return type(refusal) in (Refused, RefusedUnknownImage)
 
@@ -283,7 +283,7 @@ def _is_like(details: ImageDetails, content: tuple[int | None, str | None]) -> b
 def is_as_wanted(details: ImageDetails, wanted: Creation) -> bool:
     """Whether *details* are those of an image with the content that *wanted* names.
 
-    It is judged by what is known of both; a move is not begun without size and checksum.
+    Compares what is known of both; for a move, size and checksum have to be.
     """
     if details.image_id == wanted.source_id or details.region != wanted.region:
         return False

@@ -1,7 +1,7 @@
 """One call for all who ask the same at the same time.
 
-Used on trio's thread by the listing and the details. The call runs in a task of its own, so that a reader who
-is killed or loses patience takes nothing away from the others.
+Used on trio's thread by the listing and the details. The call runs in a task of its own, so that a caller who is
+cancelled does not take the answer from the others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SingleFlight(Generic[T]):
     async def join(self, key: Hashable, call: Callable[[], Awaitable[T]]) -> T:
         """The answer of the call under way for *key*, or of *call*, which is then started.
 
-        Raises what the call raised, in each of those who wait.
+        Raises what the call raised, in each caller that waits.
         """
         flight = self._flights.get(key)
         if flight is None:
@@ -54,7 +54,7 @@ class SingleFlight(Generic[T]):
         try:
             flight.answer = await call()
             flight.error = None
-        except Exception as error:  # handed to everyone who waits
+        except Exception as error:  # raised in everyone who waits
             flight.error = error
             flight.traceback = error.__traceback__
         finally:

@@ -1,4 +1,4 @@
-"""The journal in memory: what this mount, or one before it, has set out to do and not finished.
+"""The journal in memory: what this mount or an earlier one has set out to do and not finished.
 
 Used by the account's changes on trio's thread; the index is written in a worker thread, one write at a time,
 and a write that has begun is never abandoned.
@@ -26,7 +26,7 @@ I = TypeVar("I", Creation, Deletion, Remark)  # noqa: E741  # an intent, as T is
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Entry(Generic[I]):
-    """One intent's place in the journal; ``since`` is when this mount has learnt of it as it is now."""
+    """One intent's place in the journal; ``since`` is when this mount took it up, or got to know its image's id."""
 
     number: int
     intent: I
@@ -34,7 +34,7 @@ class Entry(Generic[I]):
 
 
 class Journal:
-    """The open intents. What an earlier write could not do is done along with the next one."""
+    """The open intents. What could not be written is written along with the next change."""
 
     def __init__(self, index: AccountIndex, around: Surroundings, changed: Callable[[], None]) -> None:
         """*changed* is called after each change of what is open."""
@@ -52,7 +52,7 @@ class Journal:
     async def load(self) -> None:
         """Take over what earlier mounts left; raises StoreError.
 
-        A mount that may not change the account leaves all but the remarks to the next one.
+        A read-only mount takes over the remarks alone, and leaves the rest to the next one.
         """
         intents = await self._around.threads.keep(self._index.load_intents)
         read_only = self._around.settings.read_only
@@ -67,7 +67,7 @@ class Journal:
             self._arrange()
 
     async def add(self, intent: I) -> Entry[I]:
-        """Write a new intent, durably; raises StoreError, and nothing may be done then."""
+        """Write a new intent, durably. Raises StoreError; then nothing of it may be carried out."""
         if not self._loaded:
             await self.load()
         entry = self._enter(intent)
@@ -80,7 +80,7 @@ class Journal:
         return entry
 
     async def update(self, entry: Entry[I], intent: I) -> None:
-        """Replace an intent, durably; raises StoreError, and the old one stands then."""
+        """Replace an intent, durably. Raises StoreError; then the old one stands."""
         before, entry.intent = entry.intent, intent
         try:
             await self._write(entry.number)
@@ -90,16 +90,16 @@ class Journal:
         self._arrange()
 
     async def record(self, entry: Entry[I], intent: I) -> None:
-        """Replace an intent by what it has become; a failing index is logged only."""
+        """Replace an intent by what it has become; where the index fails, that is only logged."""
         entry.intent, entry.since = intent, self._around.clock()
         self._arrange()
         await self._write_outcome(entry.number)
 
     async def settle(self, *ended: Entry[Any], leaving: Iterable[Intent] = ()) -> None:
-        """Take intents out, and put *leaving* in their place, in one transaction.
+        """Take intents out and put *leaving* in their place, in one transaction.
 
-        A remark replaces an earlier one on the same image. A failing index is logged only: at worst the next
-        mount looks into the matter again.
+        A remark replaces an earlier one on the same image. Where the index fails, that is only logged: at worst, the
+        next mount looks into the matter again.
         """
         for entry in ended:
             self._entries.pop(entry.number, None)
@@ -134,20 +134,20 @@ class Journal:
 
     @property
     def deletions(self) -> list[Entry[Deletion]]:
-        """Images that shall go."""
+        """Images that are to be deleted."""
         return self._by_kind.get(Deletion, [])
 
     @property
     def remarks(self) -> list[Entry[Remark]]:
-        """What is remembered of images that are finished in one way or another."""
+        """What is remembered of images whose change has ended."""
         return self._by_kind.get(Remark, [])
 
     def creation_of(self, image_id: str) -> Entry[Creation] | None:
-        """The entry by which the image came to be, while it is not finished."""
+        """The entry that made the image, while it is not finished."""
         return self._by_image.get((Creation, image_id))
 
     def deletion_of(self, image_id: str) -> Entry[Deletion] | None:
-        """The entry by which the image shall go."""
+        """The entry by which the image is to be deleted."""
         return self._by_image.get((Deletion, image_id))
 
     def remark_on(self, image_id: str) -> Remark | None:
@@ -166,7 +166,7 @@ class Journal:
         return entry
 
     def _arrange(self) -> None:
-        """Sort the entries for those who ask, and tell that they have changed."""
+        """Index the entries by kind and image, and tell that they have changed."""
         self._by_kind, self._by_image = {}, {}
         for entry in self._entries.values():
             kind = type(entry.intent)

@@ -40,7 +40,7 @@ class ListingCache:
         around: Surroundings,
         publish: Callable[[Snapshot, Snapshot], None],
     ) -> None:
-        """*publish* is told of each new listing, as (the one before, the new one), before anyone gets it.
+        """*publish* is called with each new listing, as (old, new), before anyone gets it.
 
         ``snapshot_asked_at`` is when the service was asked for ``snapshot``, on the account's clock. ``seen`` are
         the images of all listings so far and their regions, by id.
@@ -118,7 +118,7 @@ class ListingCache:
         return new
 
     def _check_emptied(self, old: Snapshot) -> None:
-        """Raise ServiceError for a listing without images where one that was listed before may be there still.
+        """Raise ServiceError for an uncertain empty listing while an image that was listed before is still there.
 
         Runs in the worker thread of the listing, for no longer than one call may take.
         """

@@ -18,7 +18,7 @@ from imagefs.errors import ServiceError
 
 
 class Others:
-    """Tells by the listing what may be somebody else's replica of an image, as no answer names its source."""
+    """Guesses from the listing what may be somebody else's replica of an image, as no answer names a source."""
 
     def __init__(self, service: Service, journal: Journal, view: View, around: Surroundings) -> None:
         self._service = service
@@ -27,10 +27,10 @@ class Others:
         self._around = around
 
     async def pending_copies_of(self, image: ListedImage, size_bytes: int | None) -> tuple[str, ...]:
-        """The pending images of other regions that this mount has not made, of the image's name and size.
+        """The pending images in other regions, with the image's name and size, that this mount did not ask for.
 
-        None of an image that is not active itself, nor any that go. The listing is at most ``others_ttl_s`` old, where
-        the service answers soon; a size that is not known yet, or not told soon, may be the same.
+        There are none of an image that is not active itself, and those being deleted do not count. The listing is at
+        most ``others_ttl_s`` old if the service answers soon; a size that is not known by then may be the same.
         """
         settings = self._around.settings
         if self._around.clock() > self._service.listed_at + settings.others_ttl_s:
@@ -58,7 +58,7 @@ class Others:
         return tuple(image_id for image_id in likely if image_id not in unlike)
 
     def _is_theirs(self, other: ListedImage) -> bool:
-        """Whether an image is somebody else's and shall stay, as far as can be told."""
+        """Whether an image is somebody else's, and not about to be deleted, as far as can be told."""
         ours = self._journal.creation_of(other.image_id) is not None or self._view.hides(other.image_id)
         return not ours and not is_leaving(other.status)
 

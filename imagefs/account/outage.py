@@ -15,9 +15,9 @@ from imagefs.errors import MalformedAnswer, Refused, ServiceError
 class Outage:
     """Remembers which calls have failed since the last answer.
 
-    One failed call may be the fault of one image, and must not hide the others: it only shortens the deadline
-    of the calls that follow. Once calls for two different things have failed with no answer in between, it is
-    taken for the service's fault, and the failure is answered from memory for a few seconds.
+    One failed call may be the fault of one image, and must not affect the others: it only shortens the deadline of the
+    calls that follow. Once calls for two different things have failed with no answer in between, the service is taken
+    to be away, and calls fail with the same error, from memory, for a few seconds.
     """
 
     def __init__(self, settings: AccountSettings, clock: Callable[[], float]) -> None:
@@ -38,7 +38,7 @@ class Outage:
         return self._settings.suspect_deadline_s if self.suspected else self._settings.call_deadline_s
 
     def check(self) -> None:
-        """Raise the last failure while it stands for the service."""
+        """Raise the last failure while the service is taken to be away."""
         if self._error is not None and len(self._failed) > 1 and self._clock() < self._lasts_until:
             raise copy(self._error)
 

@@ -1,4 +1,4 @@
-"""What is pending, looked at now and then for as long as there is something.
+"""What is pending: polled for as long as there is anything.
 
 Used by :class:`imagefs.account.Account` and its changes on trio's thread.
 """
@@ -38,9 +38,9 @@ class _Step:
 
 
 class PendingWork:
-    """Polls the account by one listing for all that is pending, and finishes what can be finished.
+    """Polls the account, by one listing for all that is pending, and finishes what can be finished.
 
-    The pauses between looks grow, and start anew with each change; they stay short while someone waits.
+    The pauses between polls grow, and start anew with each change; they stay short while someone waits.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class PendingWork:
         return False
 
     def _open_steps(self) -> list[_Step]:
-        """The next step of each entry that can be brought further."""
+        """The next step of each entry that can be taken further."""
         steps = [
             _Step(creation, creation.intent.image_id, partial(self._finisher.advance_creation, creation))
             for creation in self._journal.creations

@@ -1,6 +1,6 @@
-"""Background work that goes on whatever happens in it.
+"""Background work that no bug ends.
 
-Used by the account's tasks that others rely on, on trio's thread.
+Used for those tasks of the account that others rely on, on trio's thread.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 async def persistently(what: str, work: Callable[[], Awaitable[None]], around: Surroundings) -> None:
-    """Do *work* until it ends by itself: where a bug ends it, it is begun anew after a pause that grows.
+    """Run *work* until it returns; when an exception ends it, start it again after a growing pause.
 
-    *what* begins a sentence of the log.
+    *what* names it at the beginning of a sentence in the log.
     """
     settings = around.settings
     for pause_s in growing_pauses(settings.retry_first_s, settings.retry_max_s, around.random):

@@ -20,17 +20,17 @@ from imagefs.account.surroundings import Surroundings
 from imagefs.errors import ServiceError
 
 CALL_COST_S: Final = 0.003
-"""What a call costs this machine. Where calls take no longer than a few of these, more at once gain nothing, and keep
-others from the processor."""
+"""CPU time that a call costs. Where calls take no longer than a few of these, more of them at once gain nothing, and
+keep others from the processor."""
 
 FEWEST_AT_ONCE: Final = 2
 
 
 @dataclass(eq=False, slots=True)
 class _Crew:
-    """Who fetches the details of one region: ``size`` workers that share ``image_ids``.
+    """Those who fetch the details of one region: ``size`` workers that share ``image_ids``.
 
-    ``shortest_s`` is how long the shortest call took, which is what the way to the service and back takes.
+    ``shortest_s`` is how long the shortest call took: about one round trip to the service.
     """
 
     region: str
@@ -41,11 +41,11 @@ class _Crew:
 
 
 class Prefetch:
-    """Fetches all missing details of a region, in listing order, as many at once as the way to the service calls for.
+    """Fetches all missing details of a region, in listing order, as many at once as the round trip calls for.
 
-    It starts when it is asked to, or when two images of one region are missed within a moment: a single stat
-    costs a single call, a program that walks the region finds the answers there. Started by misses, it goes
-    on only as long as somebody keeps asking, and gives way to who waits for a change.
+    It starts when it is asked to, or when the details of two images of one region are missing within a moment: so a
+    single stat costs a single call, and a program that walks the region finds the answers there. Started by misses, it
+    goes on only while somebody keeps asking. It gives way to callers who wait for a change.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Prefetch:
         self._asked_at[region] = self._around.clock()
 
     def note_miss(self, region: str) -> None:
-        """They were not there, and a call begins."""
+        """They were missing, and a call for them begins."""
         now = self._around.clock()
         missed_at = self._missed_at.get(region)
         self._missed_at[region] = now

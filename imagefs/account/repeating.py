@@ -1,4 +1,4 @@
-"""Renaming and deleting where the answer is lost: nothing that was done is reported as failed.
+"""Renaming and deleting although answers get lost: nothing that was done is reported as failed.
 
 Used by :class:`imagefs.account.changes.Changes` on trio's thread.
 """
@@ -21,11 +21,11 @@ IsDone = Callable[[], Awaitable[bool]]
 
 
 class Repeater:
-    """Makes calls that do no harm where they are made twice.
+    """Makes calls that do no harm when they are made twice.
 
-    Each is made once more where its answer was lost and the account shows that it was not carried out, and for as
-    long as someone waits where the service puts it off. What is said of a later one does not count where an
-    earlier one turns out to have been carried out after all.
+    A call whose answer was lost is made once more if the account shows that it was not carried out; one that the
+    service puts off is repeated for as long as the caller waits. The answer to a repetition does not count if an
+    earlier call turns out to have been carried out after all.
     """
 
     def __init__(self, service: Service, around: Surroundings) -> None:
@@ -79,9 +79,9 @@ class Repeater:
                 return
 
     async def _check_gone(self, image_id: str, refusal: RefusedUnknownImage, doubt: ServiceError) -> None:
-        """Raise what a refusal means that comes after *doubt*, unless it is that the image is gone by now.
+        """Raise what a *refusal* that comes after *doubt* means, unless that the image is gone by now.
 
-        So it is taken for where an answer was lost; what was put off was most likely not carried out.
+        After a lost answer it means just that; a call that was put off was most likely not carried out.
         """
         if isinstance(doubt, PutOff):
             judged = await self._service.judged(image_id, refusal)
@@ -102,7 +102,7 @@ class Repeater:
         return details is not None and details.name == name
 
     async def _is_gone(self, image_id: str) -> bool:
-        """Whether the service itself does not know the image, or says that it goes: a listing may be cut or old."""
+        """Whether the service does not know the image, or says that it is going: a listing may be cut or old."""
         await self._service.answered_listing()
         with suppress(ServiceError):
             return await self._service.is_gone(image_id)

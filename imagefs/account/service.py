@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """Calls that are never repeated here, and listings that were asked for after the question arose."""
+    """Makes calls, each of them once, and lists anew, so that the answer is newer than the question."""
 
     def __init__(self, client: AccountClient, listing: ListingCache, around: Surroundings) -> None:
         self.client = client
@@ -57,8 +57,8 @@ class Service:
     async def call(self, change: Callable[..., T], deadline_s: float | None = None) -> T:
         """What *change*, a method of the client with its arguments, answers; raises ServiceError.
 
-        Given up after *deadline_s*, ``change_call_s`` where that is None. One who is cancelled leaves it to its
-        thread: the service may carry it out all the same, and so it may where the call fails by surprise.
+        Given up after *deadline_s*, by default ``change_call_s``. A caller who is cancelled leaves the call to its
+        thread: the service may still carry it out, as it may when the call fails by an unexpected exception.
         """
         if deadline_s is None:
             deadline_s = self._around.settings.change_call_s
@@ -87,8 +87,8 @@ class Service:
     async def judged(self, image_id: str, refusal: Refused) -> Refused:
         """What the *refusal* of a change means.
 
-        An image that the service says it does not know, and shows all the same, is not the account's own, or not
-        ready. RefusedUnknownImage is only what is confirmed.
+        An image that the service claims not to know but still shows is not the account's own, or not ready.
+        RefusedUnknownImage is returned only where its details confirm it.
         """
         if isinstance(refusal, RefusedUnknownImage):
             try:
@@ -104,9 +104,9 @@ class Service:
         return refusal
 
     async def is_gone(self, image_id: str) -> bool:
-        """Whether the service itself does not know the image, or says that it goes; raises other ServiceErrors.
+        """Whether the service does not know the image, or says that it is going; raises other ServiceErrors.
 
-        A listing alone may be cut, and an image missing from it still be there.
+        An image that is missing from a listing may still be there: listings can be cut.
         """
         try:
             return is_leaving((await self.details(image_id)).status)

@@ -73,9 +73,9 @@ class Snapshot:
     def successor(
         self, images: tuple[ListedImage, ...], fetched_ns: int, problems: tuple[str, ...]
     ) -> Snapshot:
-        """The snapshot of a newer listing, which takes over what is the same in the name tables of regions.
+        """The snapshot of a newer listing, which takes over the unchanged parts of the regions' name tables.
 
-        Indexes its rows right away: called in a worker thread, it spares the loop that work.
+        Indexes its rows right away: called in a worker thread, this spares trio's thread that work.
         """
         newer = Snapshot(images, fetched_ns, problems)
         newer._earlier_tables.update(self._earlier_tables.copy())

@@ -18,7 +18,7 @@ from imagefs.store.journal import JournalTable
 class StoredAccount:
     """An :class:`imagefs.account.protocols.AccountIndex` on the index and the journal of a cache directory.
 
-    *account* keeps apart the accounts that use one cache directory in turn. Every method may raise
+    *account* tells apart the accounts that use one cache directory in turn. Every method may raise
     :class:`imagefs.errors.StoreError`.
     """
 

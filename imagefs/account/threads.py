@@ -1,8 +1,7 @@
-"""Blocking calls in worker threads, and what becomes of those that fail by surprise.
+"""Blocking calls in worker threads, with unexpected exceptions turned into errors that callers handle.
 
-Used by everything in the account that asks the service or the index, on trio's thread. A machine may have no
-thread left, a call may run out of memory or into a bug: each is made an error that the caller expects, so that
-none of them ends a task that has work to finish.
+Used by everything in the account that asks the service or the index, on trio's thread. The machine may have no thread
+left, a call may run out of memory or into a bug: none of that may end a task that has work to finish.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ class Threads:
         *,
         surprise: type[ServiceError] = ServiceError,
     ) -> T:
-        """What *call*, one of the service's client, gives; raises ServiceError only.
+        """What *call*, one of the service's client, returns; raises ServiceError only.
 
-        That is OutOfResources where the call never began, and *surprise* for what the client does not raise on
-        purpose. One who is cancelled leaves the call to its thread.
+        That is OutOfResources where the call never began, and *surprise* for any exception that the client does not
+        raise on purpose. A caller who is cancelled leaves the call to its thread.
         """
         try:
             return await self._run(call, limiter, abandon_on_cancel=True)
@@ -56,7 +55,7 @@ class Threads:
         *,
         abandon_on_cancel: bool = False,
     ) -> T:
-        """What *call*, one of the index, gives; raises StoreError where it cannot begin."""
+        """What *call*, one of the index, returns; raises StoreError where it cannot begin."""
         try:
             return await self._run(call, limiter, abandon_on_cancel=abandon_on_cancel)
         except _NotBegun as error:

@@ -21,7 +21,7 @@ REQUESTED_STATUS = "queued"
 
 @dataclass(frozen=True, slots=True)
 class _Renamed:
-    """A rename that the service has answered, and when; ``before`` are the names that it put an end to."""
+    """A rename that the service has confirmed, and when; ``before`` are the names that it replaced."""
 
     before: frozenset[str]
     name: str
@@ -31,9 +31,9 @@ class _Renamed:
 class View:
     """The images as this mount left them.
 
-    A listing that was asked for before the answer to a change does not undo it; one that was asked for later,
-    but shows what was before, is believed once the service had time to settle, and so it is where an earlier one
-    did show the change: listings may be old in any order. After that its word counts. For what was deleted see
+    A listing that was asked for before the answer to a change does not undo the change. One that was asked for later,
+    but shows the state before the change, is believed only once the service has had time to settle, even if an earlier
+    listing has shown the change: listings may be old in any order. For deleted images see
     :class:`imagefs.account.departed.Departed`.
     """
 
@@ -46,7 +46,7 @@ class View:
         publish: Callable[[Snapshot, Snapshot], None],
         deleted: Callable[[str], None],
     ) -> None:
-        """*publish* is told of each new snapshot, as (the one before, the new one); *deleted* of what is gone."""
+        """*publish* is called with each new snapshot, as (old, new); *deleted* with the id of each deleted image."""
         self.snapshot: Snapshot | None = None
         self._listing = listing
         self._journal = journal
@@ -57,7 +57,7 @@ class View:
         self._departed = departed
 
     def note_renamed(self, image: ListedImage, name: str) -> None:
-        """The service has just renamed the image, which was listed as *image*."""
+        """The service has just renamed the image that was listed as *image*."""
         before = {image.name}
         if (earlier := self._renamed.get(image.image_id)) is not None:
             before |= earlier.before | {earlier.name}
@@ -80,7 +80,7 @@ class View:
         return image_id in self._hidden()
 
     def is_going(self, image_id: str) -> bool:
-        """Whether the image is not shown because it shall go, and is in the account still."""
+        """Whether the image is hidden because it is to be deleted, and is still in the account."""
         listed = self._listing.snapshot
         is_listed = listed is not None and image_id in listed.by_id
         return is_listed and self.hides(image_id) and image_id not in self._departed.image_ids
@@ -118,7 +118,7 @@ class View:
         return old.successor(tuple(rows), listed.fetched_ns, listed.problems)
 
     def _hidden(self) -> frozenset[str]:
-        """The images that are gone, or shall go; where nothing may be deleted, they are shown."""
+        """The images that are deleted or are to be; where the mount deletes nothing, the latter are shown."""
         going = [entry.intent.image_id for entry in self._journal.deletions]
         for creation in (entry.intent for entry in self._journal.creations):
             if creation.move and creation.image_id is not None and creation.source_id is not None:
@@ -128,7 +128,7 @@ class View:
         return frozenset(going) | self._departed.image_ids
 
     def _forget_settled(self, listed: Snapshot) -> None:
-        """Drop the changes that the service had time to show, and renames that somebody else has followed up."""
+        """Drop the changes that the service has had time to show, and renames that somebody else has overridden."""
         asked_at = self._listing.snapshot_asked_at
         settle_s = self._around.settings.settle_s
         for image_id, renamed in tuple(self._renamed.items()):

@@ -1,4 +1,4 @@
-"""What is under way in the account, for people who look."""
+"""What is under way in the account, as the status shows it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from imagefs.core.models import Phase
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One thing that has not come to its end.
+    """One thing that is not finished.
 
-    ``image_id`` is None where the service has not told it yet, ``source_id`` what a replica is made of, and
-    ``began_s`` seconds since the epoch, where that is known. An ``image`` is pending by somebody else's doing.
+    ``image_id`` is None where the service has not given it yet, ``source_id`` what a replica is made of, and
+    ``began_s`` seconds since the epoch, where that is known. The kind ``image`` is one that somebody else asked for.
     """
 
     kind: Literal["replica", "move", "fetch", "deletion", "image"]

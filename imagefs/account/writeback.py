@@ -1,7 +1,7 @@
-"""Changes on their way to the index: gathered for a moment, then written in one go.
+"""Changes on their way to the index: gathered for a moment, then written together.
 
-Used by :class:`imagefs.account.Account` on trio's thread; the index is called in a worker thread, one call at
-a time. What a crash loses here is asked for again, so nobody waits for a write.
+Used by :class:`imagefs.account.Account` on trio's thread; the index is called in a worker thread, one call at a time.
+What a crash loses here can be asked for again, so nobody waits for a write.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LAST_WRITE_S = 5.0
 
 @dataclass
 class _Batch:
-    """Changes that replace one another: the last one of each kind and image counts."""
+    """Changes of which the last one of each kind and image counts."""
 
     listing: Snapshot | None = None
     details: dict[str, ImageDetails] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class _Batch:
         return not (self.listing or self.details or self.forgotten or self.mtimes_ns)
 
     def over(self, older: _Batch) -> _Batch:
-        """*older*, with these changes after it."""
+        """*older*, overridden by these changes."""
         details = {image_id: one for image_id, one in older.details.items() if image_id not in self.forgotten}
         return _Batch(
             self.listing or older.listing,
