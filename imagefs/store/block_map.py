@@ -1,4 +1,4 @@
-"""Which blocks of a content are there, and what the sums of its blocks are: the state in memory.
+"""Which blocks of a content are cached, and what their sums are: the state in memory.
 
 Bookkeeping without I/O, used by `StoredContent` on worker threads; each method is atomic.
 """
@@ -23,7 +23,7 @@ from imagefs.store.blocks import (
 
 ABSENT: Final = 0
 WRITTEN: Final = 1
-"""In the file, and lost with the power."""
+"""In the file, but lost if the power fails."""
 SYNCING: Final = 2
 """Written before the sync of the file that is running."""
 DURABLE: Final = 3
@@ -81,9 +81,9 @@ class BlockMap:
            ▲                   ▲                          │                            │
            └────forgotten──────┴──────written again───────┴────────────────────────────┘
 
-    so that a block written or forgotten while a sync runs is never claimed by that sync. ``generation`` grows
-    whenever blocks were forgotten, before their space is given back: who reads the file and finds the same
-    generation before and after has read no hole.
+    so that a block written or forgotten while a sync runs is never claimed by that sync. ``generation`` grows whenever
+    blocks are forgotten, before their space is given back: a reader of the file that finds the same generation before
+    and after has read no hole.
     """
 
     def __init__(self, size_bytes: int, rows: Iterable[SegmentRow] = ()) -> None:
@@ -110,7 +110,7 @@ class BlockMap:
         return self.present.find(ABSENT, first, end) == -1
 
     def absent_runs(self) -> Iterator[tuple[int, int]]:
-        """The runs [first, end) of blocks that are not present, in order; only while nothing changes."""
+        """The runs [first, end) of blocks that are not present, in order; while nothing changes them."""
         end = 0
         while (first := self.present.find(ABSENT, end)) != -1:
             end = self.present.find(DURABLE, first)
@@ -199,7 +199,7 @@ class BlockMap:
             return durable
 
     def note_unsaved(self, numbers: Iterable[int]) -> None:
-        """The index does not have the segments as they are."""
+        """The segments could not be written to the index: they count as changed again."""
         with self._lock:
             self._changed.update(numbers)
 
@@ -215,7 +215,7 @@ class BlockMap:
             return [block for block, state in enumerate(self.present) if state in (WRITTEN, SYNCING)]
 
     def forget(self, runs: Iterable[tuple[int, int]]) -> int:
-        """The blocks of *runs* are not there any more, their sums known still: the bytes that they held."""
+        """The blocks of *runs* are not there any more, but their sums stay known: how many bytes they held."""
         freed = 0
         with self._lock:
             for first, end in runs:
@@ -234,7 +234,7 @@ class BlockMap:
             self._touched.clear()
 
     def rows(self, numbers: Iterable[int]) -> list[SegmentRow]:
-        """The index rows of the segments that anything is known of; they claim durable blocks alone."""
+        """The index rows of those segments of which anything is known; they claim only durable blocks."""
         with self._lock:
             return [self._row(number) for number in numbers if number in self._segments]
 
@@ -252,7 +252,7 @@ class BlockMap:
         )
 
     def uses(self) -> list[SegmentUse]:
-        """The segments that hold something."""
+        """The segments that hold any block."""
         uses = []
         with self._lock:
             for number, segment in self._segments.items():

@@ -81,7 +81,7 @@ class StoredContent:
 
     @property
     def verified(self) -> bool:
-        """Whether the whole content was once checked against its MD5: its sums are the truth from then on."""
+        """Whether the whole content was once checked against its MD5: from then on its sums are proved."""
         return self._verified
 
     def sum_of(self, block: int) -> bytes | None:
@@ -131,7 +131,7 @@ class StoredContent:
         try:
             self._file.write(data, offset)
         except CacheFull:
-            if new_bytes == data.nbytes:  # nobody claims what was written of it, and the index needs space
+            if new_bytes == data.nbytes:  # nothing claims the part that was written, and the index needs the space
                 self._file.free(offset, offset + data.nbytes)
             self._space.evict(data.nbytes)
             self._file.write(data, offset)
@@ -160,7 +160,7 @@ class StoredContent:
                 return
 
     def read_now_into(self, offset: int, buffer: memoryview) -> bool:
-        """As `read_into`, out of the page cache: False where it would block, fail, or not all is present."""
+        """As `read_into`, from the page cache only: False where it would block or fail, or not all is present."""
         first, end = self._blocks_of(offset, len(buffer))
         generation = self._blocks.generation
         if not self._blocks.has(first, end):
@@ -168,7 +168,7 @@ class StoredContent:
         return self._file.read_now_into(offset, buffer) and generation == self._blocks.generation
 
     def will_need(self, offset: int, length: int) -> None:
-        """Start to bring *length* bytes at *offset* into the page cache: they are read soon."""
+        """Start to bring *length* bytes at *offset* into the page cache, as they will be read soon."""
         self._file.will_need(offset, length)
 
     def _blocks_of(self, offset: int, length: int) -> tuple[int, int]:
@@ -230,7 +230,7 @@ class StoredContent:
                 raise
 
     def mark_verified(self) -> None:
-        """The whole content was checked against its MD5 and size: flush, and note so durably.
+        """The whole content was checked against its MD5 and size: flush, and record that durably.
 
         Raises:
             CacheFull, CacheUnusable: as `flush`; not verified then.
@@ -245,7 +245,7 @@ class StoredContent:
             self._verified = True
 
     def forget_blocks(self, blocks: Iterable[int]) -> None:
-        """Give the space of *blocks* back, after writes to them that are going on; their sums stay known.
+        """Give the space of *blocks* back, once no write to them is under way; their sums stay known.
 
         Raises:
             CacheFull, CacheUnusable: the index could not be changed; the blocks count as absent all the same.
@@ -295,7 +295,7 @@ class StoredContent:
         return first < hot_end and hot_first < end
 
     def drop(self) -> None:
-        """Forget everything, sums included, after writes that are going on.
+        """Forget everything, sums included, once no write is under way.
 
         Raises:
             CacheFull, CacheUnusable: the index or the file could not be changed; all counts as absent still.
@@ -327,7 +327,7 @@ class StoredContent:
         return self._blocks.has_changes
 
     def settle(self) -> bool:
-        """Bring file and index to rest before closing; False where that failed, which is logged.
+        """Flush, and record the times of use, before closing; False where that failed, which is logged.
 
         Called by `CacheDirectory`.
         """

@@ -68,7 +68,7 @@ class DataFile:
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of *data* at *offset*.
 
-        One thread at a time, as the kernel has it anyway: there, those that wait spin.
+        One thread at a time, as in the kernel, which has the others wait by spinning.
         """
         with self._writing, store_errors(f"writing the cache file {self._name} failed"):
             while data:
@@ -89,7 +89,7 @@ class DataFile:
             return False  # EAGAIN, or not supported: the caller reads in a thread, and sees any error there
 
     def will_need(self, offset: int, length: int) -> None:
-        """Start to bring *length* bytes at *offset* into the page cache, as far as the kernel likes to."""
+        """Start to bring *length* bytes at *offset* into the page cache, as far as the kernel wants to."""
         with suppress(OSError):
             os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
@@ -121,9 +121,9 @@ class DataFile:
             os.unlink(self._name, dir_fd=self._parent)
 
     def close(self) -> None:
-        """Close the file; what is not synced may be lost with the power."""
+        """Close the file; what is not synced may be lost if the power fails."""
         self._descriptors.close()
-        self._descriptor = self._parent = -1  # so that a late call fails, and does not meet another file
+        self._descriptor = self._parent = -1  # so that a late call fails, and does not reach another file
 
     def _empty(self) -> None:
         """Give all space back; the size stays."""

@@ -22,7 +22,7 @@ _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",
     "PRAGMA cell_size_check = ON",
     "PRAGMA trusted_schema = OFF",
-    "PRAGMA cache_size = -256",  # KiB; all that is written would stay in memory, up to 2 MiB for each database
+    "PRAGMA cache_size = -256",  # KiB; by default, up to 2 MiB of each database stay in memory
 )
 
 
@@ -35,14 +35,13 @@ _ENVIRONMENT: Final = (
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PERM,
 )
-"""What the disk or the machine is to blame for; any other failure to open is the file's own. A message out of a
-damaged file need not even be UTF-8, whence `UnicodeError` beside `sqlite3.Error`."""
+"""Failures that the disk or the machine is to blame for; with any other failure to open, the file is damaged."""
 
 _FAILURES: Final = (sqlite3.Error, UnicodeError, MemoryError)
-"""What sqlite3 raises; MemoryError for `SQLITE_NOMEM`."""
+"""What sqlite3 raises: UnicodeError for messages from a damaged file, MemoryError for `SQLITE_NOMEM`."""
 
 
-class Damaged(Exception):  # a state of the file, told to `open_index` alone and never to users
+class Damaged(Exception):  # a state of the file, for `open_index` alone and never shown to users
     """The file is not a sound database of ours."""
 
 
@@ -108,7 +107,7 @@ class Database:
 
         """
         with self._lock:
-            self._roll_back()  # what could not be undone when it failed
+            self._roll_back()  # what an earlier failure could not undo
             try:
                 self._connection.execute("BEGIN")
                 yield self._connection

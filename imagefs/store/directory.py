@@ -148,15 +148,15 @@ class CacheDirectory:
     def make_room(self, wanted_bytes: int) -> int:
         """Evict what is least recently used until *wanted_bytes* more fit: how many bytes were freed.
 
-        Writing does so by itself. Contents that are not open go first, then of open ones what is not hot. It
-        may free less than wanted, and failures of the disk meanwhile are logged.
+        Writes do so by themselves. Contents that are not open go first, then what is not hot of open ones. It may free
+        less than wanted; failures of the disk are logged.
         """
         return self._space.make_room(wanted_bytes)
 
     def evict(self, key: ContentKey) -> int:
-        """Evict the content of *key*, but for what a reader is at: how many bytes were freed.
+        """Evict the content of *key*, except what is hot: how many bytes were freed.
 
-        Nothing of it goes where it is pinned.
+        A pinned content is not evicted.
 
         Raises:
             CacheFull, CacheUnusable: the index or the file could not be changed.

@@ -1,4 +1,4 @@
-"""What goes when the cache is full: the longest unused, of contents that nobody has open before those in use.
+"""What is evicted when the cache is full: the longest unused first, and contents that nobody has open before others.
 
 What is pinned stays, and so does what is hot. Used by `CacheDirectory`; any thread, one at a time.
 """
@@ -42,7 +42,7 @@ class Eviction:
         return freed
 
     def evict_content(self, key: ContentKey) -> int:
-        """Evict the content of *key* but for what is hot; all of it stays where it is pinned.
+        """Evict the content of *key*, except what is hot: how many bytes were freed. A pinned one is not evicted.
 
         Raises:
             CacheFull, CacheUnusable: the index or the file could not be changed.

@@ -72,7 +72,7 @@ def _sync_directory(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        return  # others' directory, where we may pass and not look
+        return  # another user's directory, which we may traverse but not read
     try:
         os.fsync(descriptor)
     finally:
@@ -109,7 +109,7 @@ def open_file(parent: int, name: str) -> int:
 
     """
     for _ in range(_ATTEMPTS):
-        remove_if_planted(parent, name)  # unopened: to open a device may do something already
+        remove_if_planted(parent, name)  # without opening it, as opening a device may have effects
         try:
             descriptor = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
         except OSError as error:

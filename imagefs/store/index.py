@@ -46,7 +46,7 @@ class SavedListing:
 
 
 class Index:
-    """The open index. A table that another room needs is added in `schema` and used through ``database``."""
+    """The open index. Tables that other rooms need are added in `schema` and used through ``database``."""
 
     def __init__(self, path: Path) -> None:
         self.database = Database(path, INDEX)
@@ -80,19 +80,19 @@ class Index:
         return records
 
     def cached_bytes(self) -> dict[str, int]:
-        """How many bytes of each content are claimed to be in its file, by name, where there are any."""
+        """How many bytes of each content are claimed to be in its file, by name, without those that have none."""
         query = "SELECT name, sum(cached_bytes) FROM segment WHERE cached_bytes > 0 GROUP BY name"
         with self.database.transaction() as connection:
             return dict(connection.execute(query).fetchall())
 
     def last_uses(self) -> dict[str, int]:
-        """When each content was last used, in nanoseconds since the epoch, by name, where anything is cached."""
+        """When each content of which anything is cached was last used, in nanoseconds since the epoch, by name."""
         query = "SELECT name, max(used_ns) FROM segment WHERE cached_bytes > 0 GROUP BY name"
         with self.database.transaction() as connection:
             return dict(connection.execute(query).fetchall())
 
     def least_recently_used(self, skipped: Iterable[str], wanted_bytes: int) -> list[tuple[str, int]]:
-        """(name, number) of the longest unused segments, *wanted_bytes* in all, but not of *skipped*."""
+        """(name, number) of the longest unused segments, *wanted_bytes* in all, of contents that are not *skipped*."""
         left_out = set(skipped)
         query = "SELECT name, number, cached_bytes FROM segment WHERE cached_bytes > 0 ORDER BY used_ns"
         victims = []
@@ -123,7 +123,7 @@ class Index:
         return sound
 
     def save_content(self, record: ContentRecord, segments: Sequence[SegmentRow]) -> None:
-        """Keep *record* and *segments* of it, at once and durably."""
+        """Keep *record* and *segments* of it, in one durable transaction."""
         key = record.key
         image_id = None if key.image_id is None else _encoded(key.image_id)
         columns = (record.name, key.size_bytes, key.checksum, image_id, int(record.verified))

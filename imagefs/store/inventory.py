@@ -35,7 +35,7 @@ class CachedContent:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What came of comparing cached blocks with their sums; damaged ones were forgotten, to be fetched again."""
+    """The result of comparing cached blocks with their sums; damaged ones were forgotten, to be fetched again."""
 
     checked_bytes: int
     damaged_bytes: int

@@ -1,7 +1,7 @@
 """The journal's rows: what the mount has set out to do to the account, durable before it is done.
 
-In a file of its own, so that damage to the index, which is written all the time, does not take it along. Used by
-the account through `imagefs.account.stored_account`, from worker threads.
+In a file of its own, so that it survives damage to the index, which is written all the time. Used by the account
+through `imagefs.account.stored_account`, from worker threads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class JournalTable:
         return intents
 
     def write(self, saved: Mapping[int, Intent], removed: Iterable[int]) -> None:
-        """Add or replace intents and remove others, all of it or nothing, durably."""
+        """Add or replace intents and remove others, in one durable transaction."""
         rows = [(self._account, number, dump_intent(intent)) for number, intent in saved.items()]
         with self._database.transaction() as connection:
             connection.executemany(

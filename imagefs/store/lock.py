@@ -1,6 +1,7 @@
 """One mount per cache directory, by flock(2) on the directory and on a file in it that says whose it is.
 
-The directory's lock holds where somebody deletes the file, the file's on file systems that lock no directories.
+The lock on the directory holds even if somebody deletes the file; the one on the file is for file systems that cannot
+lock directories.
 
 Used when the directory is opened.
 """

@@ -89,7 +89,7 @@ class OpenContents:
             may_close = not stored.settle() or not stored.has_changes
 
     def all(self, references: ExitStack) -> list[StoredContent]:
-        """All that are open, with a reference to each that *references* gives back, so that none is closed."""
+        """All that are open, each with a reference that *references* gives back, so that none is closed meanwhile."""
         with self._lock:
             for opened in self._open.values():
                 opened.references += 1

@@ -1,6 +1,6 @@
-"""A look at a cache directory from outside, which takes no lock, writes nothing, and does not mind a mount at work.
+"""A look at a cache directory from outside: it takes no lock, writes nothing, and works beside a mount.
 
-Used by commands that show what is cached. What cannot be read is simply not known.
+Used by commands that show what is cached. What cannot be read counts as not known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SECTOR_BYTES: Final = 512
 
 
 def peek_cached_bytes(path: Path, key: ContentKey) -> int:
-    """About how much of the content of *key* is in the cache directory *path*: what its sparse file takes."""
+    """About how many bytes of the content of *key* are in the cache directory *path*: what its file takes on disk."""
     try:
         folder, name = content_path(content_name(key))
         status = (path / "content" / folder / name).lstat()
@@ -33,8 +33,8 @@ def peek_cached_bytes(path: Path, key: ContentKey) -> int:
 def peek_details(path: Path, account: str) -> dict[str, ImageDetails]:
     """What the index in *path* knew of the account's images when it was last brought to rest, by image id.
 
-    A mount at work has the index for itself and may be writing it. So it is read as a file that does not change
-    (``immutable``, sqlite.org/uri.html), and only rows whose seals are right are taken.
+    A mount has the index locked and may be writing it. So it is read as a file that does not change (``immutable``,
+    sqlite.org/uri.html), and only rows whose seals are right are taken.
     """
     found: dict[str, ImageDetails] = {}
     query = "SELECT account, image_id, fields, seal FROM details WHERE account = ?"

@@ -1,6 +1,6 @@
 """Which contents a person wants to keep in the cache: eviction passes over them, whatever else has to go.
 
-Durable in the index, by checksum and size, whether anything of the content is cached or not; opened with
+Kept durably in the index, by checksum and size, whether any of the content is cached or not. Opened with
 `CacheDirectory`, used by it and by the command line. Any thread.
 """
 
@@ -63,7 +63,7 @@ class Pins:
             self._keys[name] = key
 
     def remove(self, key: ContentKey) -> None:
-        """Let the content of *key* go when it is its turn; no matter whether it was pinned."""
+        """Let the content of *key* be evicted again; does nothing if it is not pinned."""
         name = content_name(key)
         with self._lock:
             with self._database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""Who is changing which blocks of a content right now. Used on worker threads, for all that is written."""
+"""Locks on ranges of blocks. Used on worker threads, by whoever writes or forgets blocks of a content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class RangeLock:
-    """Gives out disjoint ranges [first, end): different blocks change at once, the same ones in turn."""
+    """Locks ranges [first, end): different blocks can be changed at the same time, the same ones in turn."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -26,7 +26,7 @@ class RangeLock:
             self.release(first, end)
 
     def try_hold(self, first: int, end: int) -> bool:
-        """Hold [first, end) if nobody holds any of it; whether it is held now, to be given to `release`."""
+        """Hold [first, end) if nobody holds any of it; returns whether it is held now, until `release`."""
         with self._changed:
             if not self._is_free(first, end):
                 return False

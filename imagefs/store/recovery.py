@@ -1,7 +1,7 @@
 """Making the cache trustworthy when it is opened: an index that can be read, files and index in agreement.
 
-What the index claims and the disk does not have is dropped from the index; what is on the disk and not
-claimed is removed. Block sums catch what neither can show. Used by `CacheDirectory.open`.
+What the index claims but the disk does not have is dropped from the index; what is on the disk but not claimed is
+removed. Damage that neither shows is caught by the block sums. Used by `CacheDirectory.open`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _open_or_begin(
 
 
 def _move_aside(root: int, name: str) -> str:
-    """Rename the file and its log; only the last few such are kept. The new name."""
+    """Rename a damaged file and its log, and return its new name; only the last few damaged ones are kept."""
     damaged = re.compile(rf"{name}\.damaged-([0-9]{{1,9}})")
     numbers = sorted(int(found[1]) for each in os.listdir(root) if (found := damaged.fullmatch(each)))
     aside = f"{name}.damaged-{numbers[-1] + 1 if numbers else 1}"
@@ -104,7 +104,7 @@ def _move_aside(root: int, name: str) -> str:
 def reconcile(contents: int, index: Index, problems: list[str]) -> dict[str, int]:
     """Make the files below the directory *contents* and *index* agree: the cached bytes by content name.
 
-    *problems* gets a sentence for each thing that was not as a crash can leave it.
+    *problems* gets a sentence for each thing that no crash can have left.
     """
     records = index.load_contents()
     claimed = index.cached_bytes()

@@ -1,7 +1,7 @@
 """What a damaged journal still tells: the intents that are not carried out any more, for people to look after.
 
-A row whose seal is right was written by us, but what else the file told is not known, so that nothing is
-concluded from it: the images it is about get a remark, and the log a line. Used when the cache is opened.
+A row whose seal is right was written by us. But what the rest of the file said is lost, so the intent is not acted
+upon: the images it is about get a remark, and the log gets a line. Used when the cache is opened.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _BATCH_FRACTION: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of the disk the cache may take: up to *max_bytes*, as long as *min_free_bytes* stay free."""
+    """How much of the disk the cache may take: *max_bytes* at most, and only while *min_free_bytes* stay free."""
 
     max_bytes: int
     min_free_bytes: int
@@ -36,8 +36,8 @@ class CacheUsage:
 class Space:
     """The bytes that each content has in the cache, within a limit and above a floor of free disk space.
 
-    ``free_bytes`` tells the free space of the disk. ``evict`` is given a number of bytes to free, one call at
-    a time, and returns how many it freed. ``cached`` is what each content has to begin with, by name.
+    *free_bytes* returns the free space of the disk. *evict* is called with a number of bytes to free, one call at a
+    time, and returns how many it freed. *cached* is what each content has at first, by name.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Space:
             return self._evict(missing_bytes + self._batch_bytes) if missing_bytes else 0
 
     def evict(self, wanted_bytes: int) -> int:
-        """Evict *wanted_bytes*, though they may seem to fit: the disk said that they do not."""
+        """Evict *wanted_bytes* even if they seem to fit, as the disk said that they do not: how many were freed."""
         with self._evicting:
             return self._evict(wanted_bytes + self._batch_bytes)
 

@@ -1,7 +1,7 @@
 """Bytes that a program writes, until it is known which content they are.
 
 Made by `CacheDirectory.spool`; used by the tree in worker threads. The file has no name, so nothing is left of it
-whatever happens to the process, and its bytes count as cached ones.
+whatever happens to the process. Its bytes count as cached.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 class Spool:
-    """A sparse file that is written in any order, and whose MD5 is taken as it comes where it comes in order.
+    """A sparse file that is written in any order. Its MD5 is taken as it is written, where that is in order.
 
     Every method may be called from any thread, one at a time.
     """
