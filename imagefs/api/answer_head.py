@@ -1,7 +1,7 @@
-"""The head of an answer: bounded in size, with the interim ones before it passed over.
+"""The head of an answer, bounded in size, with interim answers before it skipped.
 
-Used by the connections, in place of http.client's own, which takes 103 for the answer, so that the answer itself
-would be read as that of the next call.
+Used by the connections in place of http.client's own. That takes a 103 for the answer, so that the real one would be
+read as the answer to the next call.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ HEAD_BYTES: Final = 64 * KIB
 """The longest head, that of interim answers included."""
 
 MOST_INTERIM: Final = 16
-"""How many interim answers (RFC 9110, 15.2) are passed over. None of them is ever asked for."""
+"""How many interim answers (RFC 9110, 15.2) are skipped. None of them is ever asked for."""
 
 
 class AnswerHead(http.client.HTTPResponse):
-    """An answer of http.client's whose head is read with more suspicion."""
+    """http.client's answer, with a head that is read more strictly."""
 
     def begin(self) -> None:
         """Read the head; raises `http.client.HTTPException` for one that is too long or switches protocols."""
@@ -36,12 +36,12 @@ class AnswerHead(http.client.HTTPResponse):
                 self.headers = self.msg = None  # type: ignore[assignment]  # http.client's mark for a head not read
             raise http.client.HTTPException("too many interim answers")
         finally:
-            if self.fp is not None:  # what is no answer at all has closed it
+            if self.fp is not None:  # closed where this was no answer at all
                 self.fp = body
 
 
 class _Bounded:
-    """Lines of a head, as long as it is not longer than `HEAD_BYTES`."""
+    """The lines of a head; raises `http.client.HTTPException` past `HEAD_BYTES`."""
 
     def __init__(self, lines: io.BufferedIOBase) -> None:
         self._lines = lines

@@ -1,7 +1,7 @@
 """The content of one image, or of a range of it, as it arrives.
 
-Opened by `ServiceClient.retrieve`, read by the content room: one thread reads, any thread may abort. What
-could be a refusal in place of the content is held back until it is known not to be one.
+Opened by `ServiceClient.retrieve`, read by the content room: one thread reads, any thread may abort. Bytes that could
+be a refusal in place of the content are held back until they are known not to be one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from imagefs.api.verdicts import Verdicts
 from imagefs.errors import ImagefsError, TransferBroken, TransferStalled
 
 TEXT_REFUSAL_BYTES: Final = MIB
-"""A refusal that starts like JSON or HTML is expected to be no longer."""
+"""The longest refusal to expect where it starts like JSON or HTML."""
 
 SMALL_CONTENT_BYTES: Final = 4 * KIB
 """Content this small could be a refusal of just the right length."""
@@ -111,7 +111,7 @@ class ContentBody:
             self._exchange.discard()
 
     def _hold_back(self) -> bytes:
-        """So much of the body that it can be told from a refusal.
+        """Enough of the body to tell it from a refusal.
 
         With a length, that is the small body as a whole. Without one it is as much as a refusal can be
         long, or everything up to the end of the body where the content is shorter.
@@ -155,7 +155,7 @@ class ContentBody:
     def _receive(self, buffer: memoryview, wait_s: float, *, at_end: bool = False) -> int:
         """Put the next bytes of the body into *buffer*: how many, 0 at its end.
 
-        *at_end*: all bytes are here, and a body that just does not end counts as ended.
+        *at_end*: all bytes are here already, and a body that is merely not ended in time counts as ended.
         """
         failure: ImagefsError | None = None
         count = 0
@@ -166,7 +166,7 @@ class ContentBody:
         except TRANSPORT_ERRORS as exc:
             if not (at_end and is_timeout(exc)):
                 failure = self._failure(exc)
-        # An abort ends the stream as the service would: what came of it is not to be trusted.
+        # An abort ends the stream as the service would: what was received then is not to be trusted.
         if self._aborted:
             raise self._broken("the transfer was stopped")
         if failure is not None:
@@ -179,7 +179,7 @@ class ContentBody:
     def _watch_rate(self, received_bytes: int, waited_s: float) -> None:
         """Raise `TransferStalled` where a window of waiting brought less than the least rate.
 
-        Only the time spent in receiving counts: a reader that pauses is not the service's fault.
+        Only time spent in receiving counts: the service is not to blame for a reader that pauses.
         """
         self._waited_s += waited_s
         self._waited_bytes += received_bytes
@@ -215,7 +215,7 @@ def open_body(
 
 def _may_be_refusal(status: int, head: ContentHead) -> bool:
     """Whether the head leaves open that the body is a refusal."""
-    # A page in place of a range is noticed by its length, unless the range is smaller still.
+    # A page in place of a range is found out by its length, unless the range is smaller still.
     if status == 206:
         return not head.framed and head.end - head.start <= REFUSAL_BYTES
     return head.end - head.start <= SMALL_CONTENT_BYTES if head.framed else True

@@ -50,11 +50,11 @@ T = TypeVar("T")
 class ServiceClient:
     """The service, as one account sees it.
 
-    Any method can raise `Unreachable`, `Overloaded`, `CredentialsRefused`, `MalformedAnswer` and the
-    subclasses of `Refused`. Calls that change nothing are tried again within their deadline. A call that
-    changes the account is sent at most once: it is tried again only where nothing was sent or the service
-    put it off (429), and raises `AnswerLost` (``maybe_done``) where the service may have carried it out:
-    `PutOff` where it says that it has not (503).
+    Any method can raise `Unreachable`, `Overloaded`, `CredentialsRefused`, `MalformedAnswer` and the subclasses of
+    `Refused`. Calls that change nothing are tried again within their deadline. A call that changes the account is
+    carried out at most once: it is tried again only if nothing was sent or the service put it off (429). It raises
+    `AnswerLost` (``maybe_done``) if the service may have carried it out, and `PutOff`, a kind of that, if the service
+    says that it has not (503).
 
     Attributes:
         clock_offset_s: how far this machine's clock was ahead of the service's when it last answered; None
@@ -92,7 +92,7 @@ class ServiceClient:
     ) -> Listing:
         """All images of the account and the public ones, or those of *region* alone (``image/list``).
 
-        Where no connection comes about at all, that is tried for *no_connection_s* only.
+        Without any connection, it is given up after *no_connection_s*.
         """
         parameters = {} if region is None else {"region": region}
         return parsing.listing(self._read("list", parameters, deadline_s, no_connection_s))
@@ -148,9 +148,9 @@ class ServiceClient:
     ) -> ContentBody:
         """The content of an image of *size_bytes* from offset *start* to before *end* (``image/retrieve``).
 
-        The deadline is for opening, which *stop* ends before; after that, content may stay away for *stall_s*.
-        Where the service does not honour ranges, the body starts at 0 and holds everything. Raises
-        `TransferBroken` as well, where the answer is not the content, or the opening was stopped.
+        The deadline is for opening, which *stop* can end earlier; after that, content may stay away for *stall_s*.
+        Where the service does not honour ranges, the body starts at 0 and holds everything. Also raises
+        `TransferBroken`, where the answer is not the content or the opening was stopped.
         """
         everything = start == 0 and end is None
         if not everything and not 0 <= start < (size_bytes if end is None else end) <= size_bytes:
@@ -236,7 +236,7 @@ class ServiceClient:
         no_connection_s: float | None = None,
         stop: Stop | None = None,
     ) -> T:
-        """Run *attempt* under the retry policy; a refused nonce is replaced by a later second's, once."""
+        """Run *attempt* under the retry policy; where its nonce is refused, once more with that of a later second."""
         past_refusal = partial(self._nonces.past_refusal, attempt)
         return self._retry.run(past_refusal, deadline_s, no_connection_s, stop)
 
@@ -312,7 +312,7 @@ class ServiceClient:
         finally:
             exchange.discard()
         self.clock_offset_s = self._verdicts.clock_offset_s(exchange.headers)
-        # What the status says stands, whether the rest of the answer came or not.
+        # What the status says holds, whether the rest of the answer came or not.
         failure = self._verdicts.of_status(subject, exchange.status, exchange.headers, body) or unread
         if failure is not None:
             raise failure
@@ -331,6 +331,6 @@ class ServiceClient:
 
 
 def _subject(action: str, parameters: Mapping[str, str]) -> str:
-    """What a message is about."""
+    """The beginning of a message: the action, and what it is about."""
     of = parameters.get("image_id") or parameters.get("name") or parameters.get("region")
     return f"image/{action}" if of is None else f"image/{action} of {of!a}"

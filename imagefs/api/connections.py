@@ -1,4 +1,4 @@
-"""urllib3's connections and pools, with budgets, and with bodies that another thread can interrupt.
+"""urllib3's connections and pools, with budgets of time, and with bodies that another thread can interrupt.
 
 Used by the transport only.
 """
@@ -22,14 +22,13 @@ them: whatever is sent then may be dropped without a word, and a call's time be 
 
 
 class ConnectError(Exception):
-    """No connection came about, so that nothing of a request was sent. Its cause says why."""
+    """No connection could be made, so nothing of a request was sent. Its cause says why."""
 
 
 class _Leased:
-    """Mixed into connections: whoever reads a body holds a lease, which ends when the connection goes back.
+    """Mixed into connections: whoever reads a body holds a lease, which ends when the connection goes back to its pool.
 
-    An abort from another thread is bound to its lease, so that it can never hit the next user of the
-    connection.
+    An abort from another thread names the lease, so that it can never hit the next user of the connection.
     """
 
     host: str
@@ -65,7 +64,7 @@ class _Leased:
         super().request(*args, **kwargs)  # type: ignore[misc]  # as for connect
 
     def _raise_if_stopped(self) -> None:
-        """Send nothing for a call that should end, and let one that should end later be woken here."""
+        """Raise `ConnectError` for a call that should end; let one that should end later be woken here."""
         stop = current_stop.get()
         if stop is not None:
             stop.awaits(self)

@@ -1,8 +1,7 @@
 """What was asked of ``image/retrieve``, and whether the head of an answer can be that of the content.
 
-The service documents neither ``Range`` nor ``Content-Length`` nor what a refusal looks like, so an answer
-has to prove that it is the content. Its ``Content-Type`` proves nothing. Used when a content body is
-opened.
+The service documents neither ``Range`` nor ``Content-Length`` nor what a refusal looks like, so an answer has to prove
+that it is the content. Its ``Content-Type`` proves nothing. Used when a content body is opened.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from imagefs.api.verdicts import Verdicts
 from imagefs.errors import MalformedAnswer, RangeRefused, TransferBroken
 
 REFUSAL_BYTES: Final = 64 * KIB
-"""A refusal is expected to be no longer: that much of a suspicious answer is read to find out."""
+"""The longest refusal to expect: this much of a suspicious answer is read to find out."""
 
 LAST_WAIT_S: Final = 2.0
-"""How long to wait for bytes that cannot be content any more."""
+"""How long to wait for bytes that cannot be content."""
 
 _DIGITS: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _PART: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)", re.ASCII)
@@ -70,8 +69,8 @@ class ContentHead:
 def judge_head(exchange: Exchange, wanted: Wanted, verdicts: Verdicts) -> ContentHead:
     """What the head of *exchange* promises.
 
-    Raises `TransferBroken` where it cannot be that of the content, `RangeRefused` where only its range keeps it from
-    that, or the error of a refusal or an overload.
+    Raises `TransferBroken` where it cannot be that of the content, `RangeRefused` where only the range is not what was
+    asked for, or the error of a refusal or an overload.
     """
     if exchange.status == 416:
         kind = RangeRefused if wanted.ranged else TransferBroken
@@ -128,13 +127,13 @@ def _judge_range(exchange: Exchange, wanted: Wanted, verdicts: Verdicts) -> None
 
 
 def _is_first_part(content_range: str, wanted: Wanted) -> bool:
-    """Whether less is sent than was asked for, as RFC 9110, 15.3.7, allows."""
+    """Whether only the first part of the range is sent, as RFC 9110, 15.3.7, allows."""
     part = _PART.fullmatch(content_range)
     return part is not None and int(part[1]) == wanted.start <= int(part[2]) < wanted.stop - 1
 
 
 def _announced_bytes(exchange: Exchange, wanted: Wanted) -> int | None:
-    """The announced length, or None without one. Two ways of framing at once leave the length in doubt."""
+    """The announced length, or None. Raises `TransferBroken` for two framings at once, which leave it in doubt."""
     length = exchange.headers.get("Content-Length")
     coding = exchange.headers.get("Transfer-Encoding")
     if coding is not None and (length is not None or coding.strip().lower() != "chunked"):

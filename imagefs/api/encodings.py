@@ -1,7 +1,7 @@
 """Answers that the service compresses although it is asked not to (RFC 9110, 8.4).
 
-Content is never decoded: its lengths and ranges are those of the image. Used by the client and for what comes in
-place of content. Pure; any thread.
+Content is never decoded: its lengths and ranges are those of the image. Used by the client, and for answers in place of
+content. Pure; any thread.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Final
 from imagefs.errors import MalformedAnswer
 
 _WINDOW_BITS: Final = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
-"""zlib's names for each coding; of ``deflate`` two kinds are in use, with a header of zlib's and without."""
+"""zlib's window bits for each coding; ``deflate`` is in use with zlib's header and without."""
 
 
 def coding_of(headers: Mapping[str, str]) -> str:
-    """How an answer's body is encoded, in lower case; the empty text where it is not."""
+    """How an answer's body is encoded, in lower case; empty where it is not."""
     coding = headers.get("Content-Encoding", "").strip().lower()
     return "" if coding == "identity" else coding
 
 
 def decoded(body: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
-    """*body* without its encoding; no more than the first *most_bytes*, whatever it would become.
+    """*body* decoded, up to its first *most_bytes*.
 
-    Raises `MalformedAnswer` for an encoding that is not known, and for a body that is not encoded so, or was cut.
+    Raises `MalformedAnswer` for an unknown encoding, and for a body that is not encoded as it says, or was cut.
     """
     coding = coding_of(headers)
     if not coding or not body:

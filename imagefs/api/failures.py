@@ -33,7 +33,7 @@ _NOTHING_LEFT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 def connect_failure(failure: ConnectError) -> tuple[type[ServiceError], str]:
-    """The class of error for a connection that did not come about, and the reason."""
+    """The class of error for a connection that could not be made, and the reason."""
     cause = failure.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return TlsFailure, f"its certificate is not trusted: {cause.verify_message or 'it is not valid'}"

@@ -1,4 +1,4 @@
-"""How long and how much the client puts up with."""
+"""How long the client waits, and how much it accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Limits:
     attempt_s: float = 30.0
     """One attempt of a call that changes nothing, so that a silent connection leaves time for another."""
     change_attempt_s: float = 20.0
-    """One attempt of a call that changes the account, so that a lost answer leaves time to look what became of it."""
+    """One attempt of a call that changes the account, so that a lost answer leaves time to see what became of it."""
     connect_s: float = 10.0
     """Name lookup, connection, proxy tunnel and TLS handshake of one attempt together."""
 
@@ -29,7 +29,7 @@ class Limits:
     """The longest answer to any other action."""
 
     backoff_first_s: float = 0.25
-    """The wait before the first retry, doubled for each that follows and cut by a random part."""
+    """The wait before the first retry, doubled for each that follows, of which up to a half is cut at random."""
     backoff_most_s: float = 8.0
     """The longest wait that is not asked for by the service."""
     retry_after_most_s: float = 30.0

@@ -1,4 +1,4 @@
-"""The nonce of each call: the current second, and where the service takes each only once, a second of its own.
+"""The nonce of each call: the current second or, where the service accepts each only once, a second of its own.
 
 Whether two calls may carry the same nonce is not documented. Used by the client, on any thread.
 """
@@ -17,12 +17,12 @@ from imagefs.errors import CredentialsRefused, Overloaded
 
 FIRST_ONCE_S: Final = 4.0
 MOST_ONCE_S: Final = 256.0
-"""How long after a refusal no nonce is used twice, at first and at most. Who shares them again after that finds out by
-another refusal; it is twice as long each time that one follows soon. So a service that refuses by mistake slows nobody
-down for long, and one that takes each nonce only once is hardly asked in vain."""
+"""How long after a refusal no nonce is used twice, at first and at most. After that calls share nonces again, and
+another refusal soon after doubles the time. So a service that refuses by mistake slows nobody down for long, and one
+that accepts each nonce only once rarely refuses."""
 
 MOST_AHEAD_S: Final = 120
-"""No call waits so long for its second: one that was given out further ahead is of a clock that was set back since."""
+"""No call waits that long for its second: if nonces were given out further ahead, the clock has been set back since."""
 
 T = TypeVar("T")
 
@@ -39,9 +39,9 @@ class Nonces:
         self._once_until_s = -math.inf
 
     def next(self, left_s: float, stop: Stop | None = None) -> int:
-        """A nonce to sign with at once; waits for the second that it stands for, unless *stop* ends that.
+        """A nonce to sign with at once; waits for the second that it stands for, unless *stop* ends the wait.
 
-        Raises Overloaded where that takes *left_s* or longer, and has waited for nothing then.
+        Raises Overloaded, without waiting, where that would take *left_s* or longer.
         """
         with self._lock:
             now_s = self._clock.time()
@@ -61,10 +61,10 @@ class Nonces:
         return nonce
 
     def past_refusal(self, attempt: Callable[[float], T], left_s: float) -> T:
-        """What *attempt* returns, which is given the seconds left; made once more if its nonce is refused.
+        """What *attempt* returns, called with the seconds left; called once more if its nonce is refused.
 
-        A service need not name the nonce: refused credentials are taken for that where another call had the same
-        one meanwhile, until they are refused with a nonce of their own as well.
+        The service need not say that it is the nonce. Refused credentials are taken for that if another call had the
+        same nonce meanwhile, unless they are also refused with a nonce of their own.
         """
         begun_s = self._clock.monotonic()
         ends_s = begun_s + left_s
@@ -83,18 +83,18 @@ class Nonces:
             raise
 
     def _note_refusal(self) -> float | None:
-        """Use no nonce twice for a while: until when, None where that was known before."""
+        """Use no nonce twice for a while: until when, or None where that was known before."""
         with self._lock:
             now_s = self._clock.monotonic()
             if now_s < self._once_until_s:
-                return None  # of a call that was made before that was known
+                return None  # the call was made before that was known
             follows_soon = now_s < self._once_until_s + MOST_ONCE_S
             self._once_for_s = min(2 * self._once_for_s, MOST_ONCE_S) if follows_soon else FIRST_ONCE_S
             self._once_until_s = now_s + self._once_for_s
             return self._once_until_s
 
     def _take_back(self, once_until_s: float | None) -> None:
-        """The nonce was not the reason: share them again, unless another refusal has said otherwise."""
+        """The nonce was not the reason: share nonces again, unless there was another refusal since."""
         with self._lock:
             if once_until_s == self._once_until_s:
                 self._once_until_s = -math.inf

@@ -28,13 +28,13 @@ _KINDS: Final = {
 }
 
 MOST_VALUES: Final = 1_000_000
-"""How many values an answer may hold: what is parsed takes up to a hundred times the memory of its text."""
+"""How many values an answer may hold: parsed, they take up to a hundred times the memory of their text."""
 
 MOST_PROBLEMS: Final = 100
-"""How many problems of a listing are told one by one."""
+"""How many problems of a listing are reported one by one."""
 
 FIELDS_CHARACTERS: Final = 16_384
-"""How much text of an image's fields is kept, beyond those that have a meaning here."""
+"""How much text is kept of an image's fields."""
 
 _IMAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _CHECKSUM: Final = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
@@ -50,7 +50,7 @@ Answer = Mapping[str, object]
 class Listing:
     """The answer to ``image/list``: its usable rows, each id once, and a sentence for each problem.
 
-    ``is_certain`` is False where nothing stands in place of the images: some servers write an empty list so.
+    ``is_certain`` is False where the images are null or an empty object, as some servers write an empty list.
     """
 
     images: tuple[ListedImage, ...]
@@ -65,7 +65,7 @@ def answer_object(body: bytes) -> Answer:
 
     Raises `MalformedAnswer`: not JSON, not an object, nested too deep, or of more values than make sense.
     """
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:  # those in texts count as well
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:  # marks within texts count as well
         raise MalformedAnswer(f"the service's answer holds more than {MOST_VALUES} values")
     try:
         answer = json.loads(
@@ -102,10 +102,10 @@ def refusal_text(answer: Answer) -> str | None:
 
 
 def listing(answer: Answer) -> Listing:
-    """The rows of an ``image/list`` answer, in its order; they may also stand in an object, by their ids.
+    """The rows of an ``image/list`` answer, in its order; they may also come as an object, by their ids.
 
-    Raises `MalformedAnswer` where ``images`` is missing or something else, and where none of its rows makes
-    sense: an empty listing would read as an emptied account.
+    Raises `MalformedAnswer` where ``images`` is missing or something else, and where none of its rows makes sense: an
+    empty listing would read as an emptied account.
     """
     rows = answer.get("images")
     if "images" in answer and (rows is None or rows == {}):
@@ -132,7 +132,7 @@ def listing(answer: Answer) -> Listing:
 
 
 def _listed_image(row: object) -> tuple[ListedImage | None, str | None]:
-    """The image of one row, and what is wrong with it: a row without image or region is of no use."""
+    """The image of one row, and what is wrong with the row; no image where it lacks an id or a region."""
     if not isinstance(row, dict):
         return None, f"is {_kind(row)} and not an object"
     image_id = usable_image_id(row.get("image_id"))

@@ -25,7 +25,7 @@ LONGEST_TEXT: Final = 500
 """Characters of a text from outside that a message shows."""
 
 _LEAK_LENGTH: Final = 12
-"""A word that shares this many consecutive characters with the key counts as a part of it."""
+"""A word that has this many consecutive characters of the key counts as a part of it."""
 
 _SEARCHED: Final = 8 * LONGEST_TEXT
 """Characters of a text from outside that are looked at."""
@@ -89,7 +89,7 @@ def redactor(credentials: Credentials) -> Callable[[str], str]:
         return "[hidden]" if any(word[i : i + _LEAK_LENGTH] in key for i in starts) else word
 
     def redact(text: str) -> str:
-        # Cut before the search, which takes long, but never within a word: half of one would not be known again.
+        # Cut before the search, which takes long, but never within a word: half of one would not be recognized.
         if len(text) > _SEARCHED:
             text = _CUT_WORD.sub("", text[:_SEARCHED]) or "[hidden]"
         for part in whole:

@@ -41,10 +41,10 @@ class RetryPolicy:
         no_connection_s: float | None = None,
         stop: Stop | None = None,
     ) -> T:
-        """What *attempt* returns; it is given the seconds that are left. Raises its last error.
+        """What *attempt* returns; it is called with the seconds that are left. Raises its last error.
 
-        Where there is no connection at all, it is tried for *no_connection_s* only. *stop* ends a wait, after which
-        *attempt* is to find that out.
+        Without any connection, it is given up after *no_connection_s*. *stop* ends a wait; *attempt*, called once more,
+        has to notice it.
         """
         began_s = self._clock.monotonic()
         ends_s = began_s + deadline_s
@@ -68,7 +68,7 @@ class RetryPolicy:
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         """The wait before the next attempt: half of it random, and added to what the service asked for.
 
-        So those whom a busy service sends away together do not come back together.
+        So calls that a busy service refuses at the same time are not repeated at the same time.
         """
         limits = self._limits
         grown_s = limits.backoff_first_s * 2.0 ** min(state.attempt_number - 1, 32)

@@ -40,16 +40,16 @@ class _Budgeted(_SocketBase):
     _resting = False
 
     surplus = False
-    """Whether more has arrived than the answers that were read: what comes next is no answer to trust."""
+    """Whether more has arrived than the answers that were read: what comes next cannot be trusted as an answer."""
 
     def makefile(self, mode: str = "r", *args: Any, **options: Any) -> Any:
-        """As any socket's; a binary one for reading, of which http.client has one for each answer, tells of surplus."""
+        """As any socket's; but one that http.client reads an answer from ("rb") reports surplus when it is closed."""
         if mode != "rb" or args or options:
             return super().makefile(mode, *args, **options)  # type: ignore[call-overload]
         return _AnswerReader(super().makefile("rb", buffering=0), self)
 
     def note_surplus(self, reader: io.BufferedReader) -> None:
-        """See whether *reader*, whose answer ends here, holds more; receives nothing."""
+        """Note whether *reader*, whose answer ends here, has received more; receives nothing itself."""
         self._resting = True
         try:
             self.surplus |= bool(reader.peek(1))
@@ -98,7 +98,7 @@ class _Budgeted(_SocketBase):
 
 
 class _AnswerReader(io.BufferedReader):
-    """Reads one answer. What it has received beyond that answer's end is lost with it, so it tells its socket."""
+    """Reads one answer. Bytes that it has received past the end of that are lost with it, so it tells its socket."""
 
     def __init__(self, raw: io.RawIOBase, wire: _Budgeted) -> None:
         super().__init__(raw)
@@ -142,8 +142,8 @@ def dial(
 ) -> BudgetSocket:
     """A connection to *host*, whose addresses are tried in turn, all of it within *timeout_s*.
 
-    Each gets an equal share of the time that is left, so that a silent one keeps nobody from the next. What is left
-    of the time in the end remains as the socket's budget. Raises `socket.gaierror` where the name is not known,
+    Each gets an equal share of the time that is left, so that a silent one does not keep the next from being tried. The
+    time left in the end becomes the socket's budget. Raises `socket.gaierror` where the name is not known,
     `TimeoutError`, or the `OSError` of the last address.
     """
     expires_s = time.monotonic() + timeout_s

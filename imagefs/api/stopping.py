@@ -1,6 +1,6 @@
 """Ending a call before its answer has begun.
 
-Made by whoever may want the end, handed to `ServiceClient.retrieve`, set from any thread.
+Made by whoever may want to end the call, handed to `ServiceClient.retrieve`, set from any thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from imagefs.errors import TransferBroken
 
 
 class Interruptible(Protocol):
-    """A connection, which another thread can wake the holder of a lease of."""
+    """A connection on which another thread can wake the holder of a lease."""
 
     @property
     def lease(self) -> int:
@@ -35,21 +35,21 @@ class Stop:
         return self._event.is_set()
 
     def set(self) -> None:
-        """End the call where it waits. Any thread, any number of times; nobody else's call is ever hit.
+        """End the call where it waits. Any thread, any number of times; no other call is ever hit.
 
-        Only a connection that is just being made is not cut short: no request goes over it.
+        Only the making of a connection is not cut short; no request is then sent over it.
         """
-        self._event.set()  # first: who starts to wait looks at it after it has said on what
+        self._event.set()  # first: a call that is about to wait says on what, and then looks at this
         if self._awaited is not None:
             connection, lease = self._awaited
             connection.interrupt(lease)
 
     def awaits(self, connection: Interruptible) -> None:
-        """From now on the call waits on *connection*, in its present lease. The calling thread."""
+        """The call waits on *connection* from now on, in its current lease. On the calling thread."""
         self._awaited = (connection, connection.lease)
 
     def sleep(self, seconds: float) -> None:
-        """Block the calling thread, until the call should end at most."""
+        """Block the calling thread, or until the call should end."""
         self._event.wait(seconds)
 
     def raise_if_set(self, subject: str) -> None:
@@ -59,4 +59,4 @@ class Stop:
 
 
 current_stop: ContextVar[Stop | None] = ContextVar("current_stop", default=None)
-"""What may end the call that this thread is making: requests hands nothing through to its connections."""
+"""What may end the call that this thread is making; a context variable, as requests passes nothing to connections."""

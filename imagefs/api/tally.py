@@ -1,4 +1,4 @@
-"""How the calls went, for people who look: how many, how many failed, and since when the service answers."""
+"""How the calls went, as the status shows it: how many, how many failed, and since when the service answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The calls so far. ``reachable`` is whether the last one was answered, in whatever way; None before the first.
+    """The calls so far. ``reachable``: whether the last one was answered, in whatever way; None before the first.
 
-    ``since_s`` is when that began to be so, in seconds since the epoch.
+    ``since_s`` is since when that has been so, in seconds since the epoch.
     """
 
     sent: int = 0

@@ -1,8 +1,8 @@
 """One signed POST to the service and its answer: pooled connections, proxies, TLS, deadlines.
 
-It uses requests' adapter without a session: cookies, netrc, redirects and an environment that is looked up
-for each call are a session's, and none is wanted for signed calls. The adapter's pools may be used from any
-number of threads at once. Used by the client.
+It uses requests' adapter without a session: a session brings cookies, netrc, redirects and a look at the environment
+for each call, and signed calls want none of these. The adapter's pools may be used from any number of threads at once.
+Used by the client.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return manager
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to do: the context has the certificates, and loading them for each call costs 20 ms."""
+        """Does nothing: the context has the certificates, and loading them for each call would cost 20 ms."""
 
 
 def _use_our_pools(manager: PoolManager) -> None:
@@ -59,9 +59,9 @@ def _use_our_pools(manager: PoolManager) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """An answer whose head has arrived, and its body not.
+    """An answer whose head has arrived, but not its body.
 
-    *raw* is the response of urllib3, *inner* that of http.client below it.
+    *raw* is urllib3's response, *inner* that of http.client below it.
     """
 
     status: int
@@ -78,7 +78,7 @@ class Exchange:
     def renew(self, budget_s: float) -> None:
         """Give all that is received from now on a budget of *budget_s* seconds.
 
-        A body that was read to its end has given its connection back, which is another's by now.
+        Does nothing once the body was read to its end: its connection has gone back, and may be another call's by now.
         """
         if self.connection.wire is not None and not self.raw.closed:
             self.connection.wire.settimeout(budget_s)
@@ -100,8 +100,8 @@ class Exchange:
     def read_into(self, buffer: memoryview) -> int:
         """Put what has arrived at the start of *buffer*: how many bytes, 0 at the end of the body.
 
-        Goes past urllib3, which cannot but copy, where that has nothing to do: it knows chunks, and gives the
-        connection back at the end. Raises one of `TRANSPORT_ERRORS`.
+        Bypasses urllib3, which always copies, unless that is needed: to decode chunks, and to give the connection back
+        at the end. Raises one of `TRANSPORT_ERRORS`.
         """
         if self.inner.isclosed() or self.inner.chunked:
             piece = self.raw.read1(len(buffer), decode_content=False) or b""
@@ -136,7 +136,7 @@ class Transport:
             "Accept-Encoding": "identity",
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        # A plain call is only ever meant for this machine: no proxy may see it.
+        # Plain http is only used to this machine: no proxy may see it.
         self._proxies = proxies_for(base_url) if base_url.startswith("https:") else {}
         self._adapter = _Adapter(tls_context(), connections)
 
@@ -181,7 +181,7 @@ class Transport:
 
 
 def _silence() -> None:
-    """Log nothing of what urllib3 sees: it shows parts of answers, which may repeat what was signed and sent."""
+    """Keep urllib3 from logging: it quotes parts of answers, which may repeat what was signed and sent."""
     for name in tuple(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "urllib3":
             logging.getLogger(name).disabled = True

@@ -24,7 +24,7 @@ from imagefs.errors import (
 )
 
 TOLERATED_SKEW_S = 30.0
-"""A clock that is off by less is not the reason for a refusal."""
+"""A clock that is off by less is not named as the likely reason for a refusal."""
 
 Headers = Mapping[str, str]
 
