@@ -1,8 +1,8 @@
-"""What touches a mounted tree, in a process of its own: ``python -m imagefs.probe PIPE ACTION OPERAND...``.
+"""Touches a mounted tree, in a process of its own: ``python -m imagefs.probe PIPE ACTION OPERAND...``.
 
-Used by the command line through :mod:`imagefs.cli.asking`. A mount that hangs can hold up whoever touches it, past
-every signal; this process can then be left behind. It loads nothing but the standard library, and writes what it
-finds as lines of JSON: ``{"path": INDEX, ...}`` for each path, with ``errno`` where it failed.
+Used by the command line through :mod:`imagefs.cli.asking`. A mount that hangs can block whoever touches it, and no
+signal ends that; this process can then be left behind. It loads only the standard library, and writes its findings as
+lines of JSON: ``{"path": INDEX, ...}`` for each path, with ``errno`` where it failed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _writing = Lock()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry one action out; the failures of single paths are told, and are no failures of this.
+    """Carry one action out; failures of single paths are findings, and no failures of the probe.
 
-    The first argument is the number of a descriptor: a pipe from whoever asked, whose end is the probe's as well.
+    The first argument is the number of a descriptor: a pipe from the process that asked. The probe ends with it.
     """
     pipe, action, *operands = arguments
     Thread(target=_end_with, args=(int(pipe),), daemon=True).start()
@@ -63,7 +63,7 @@ def _one_by_one(work: Callable[..., Found], name: str, *paths: str) -> None:
 
 
 def _submit(text: str, index: int, path: str) -> Found:
-    """Write, tell that it was taken, and wait until the images that it asks for are active."""
+    """Write to a control file, report that it was accepted, and wait until the images that it asks for are active."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode("utf-8", "surrogateescape"))
@@ -109,9 +109,9 @@ def _sync(_index: int, path: str) -> Found:
 
 
 def _read(index: int, path: str) -> Found:
-    """Read the whole file, which the mount then has checked, and has cached as far as there is space.
+    """Read the whole file, so that the mount checks it, and caches it as far as there is space.
 
-    What the kernel remembers of it is dropped before, as it would not reach the mount, and after: memory is for others.
+    The kernel's pages of it are dropped before, as reads of these would not reach the mount, and after, to save memory.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     buffer = bytearray(CHUNK_BYTES)

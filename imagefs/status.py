@@ -1,6 +1,6 @@
-"""How a mount is doing, as JSON for ``imagefs status``: what its parts tell when they are asked, nothing more.
+"""How a mount is doing, as JSON for ``imagefs status``: put together from what its parts know.
 
-Made by the application; asked on trio's thread, and answered without waiting for anything.
+Made by the application; called on trio's thread, and waits for nothing.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Status:
     wall_s: Callable[[], float] = time.time
 
     def __call__(self) -> bytes:
-        """The status as JSON of at most MAX_BYTES; the longest lists are cut where it is too much."""
+        """The status as JSON of at most MAX_BYTES; where it would be longer, the longest lists are cut."""
         facts, calls = self.facts, self.tally.calls
         transfers, work = self._transfers(), self.account.work()
         status = {

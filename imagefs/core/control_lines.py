@@ -1,6 +1,6 @@
 """The grammar of the control file's lines: ``URL [name=NAME] [format=iso|qcow2] [virtio=yes|no]``.
 
-Used by the tree, on trio's thread, and by the account for what may be shown of a URL; pure. No message ever
+Used by the tree, on trio's thread, and by the account for the form of a URL that may be shown; pure. No message ever
 holds a part of the line that could be a password.
 """
 

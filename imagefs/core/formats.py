@@ -1,4 +1,4 @@
-"""Which of the service's formats some content has, by its first bytes. Pure; any thread.
+"""Which of the service's formats a content has, by its first bytes. Pure; any thread.
 
 Sources: the qcow2 header (QEMU, docs/interop/qcow2.txt) and the volume descriptors of ECMA-119 (6.2.1, 8.1).
 """
@@ -11,7 +11,7 @@ from typing import Final
 from imagefs.errors import NotSupported
 
 HEAD_BYTES: Final = 64 << 10
-"""So much of the beginning of a content is enough to tell its format."""
+"""How much of the beginning of a content is enough to tell its format."""
 
 _QCOW2_MAGIC: Final = b"QFI\xfb"
 _QCOW2_HEADER: Final = struct.Struct(">4sIQ")  # magic, version, offset of the backing file's name
@@ -43,9 +43,9 @@ def image_format(head: bytes, name: str) -> str:
 
 
 def qcow2_l1_table(head: bytes) -> tuple[int, int] | None:
-    """Where the table is that points to all data of a qcow2 image, as (offset, length) in bytes; None for no qcow2.
+    """The place of a qcow2 image's L1 table, as (offset, length) in bytes; None for any other format.
 
-    Where the table holds only zeros, nothing was written to the disk yet.
+    That table leads to all data. While it holds only zeros, nothing was written to the disk.
     """
     if not head.startswith(_QCOW2_MAGIC) or len(head) < _QCOW2_L1_AT + _QCOW2_L1.size:
         return None
@@ -54,7 +54,7 @@ def qcow2_l1_table(head: bytes) -> tuple[int, int] | None:
 
 
 def _check_qcow2(head: bytes, name: str) -> None:
-    """Raise NotSupported where the disk's content is, in part, in another file."""
+    """Raise NotSupported where part of the disk's content is in another file."""
     if len(head) < _QCOW2_HEADER.size:
         raise NotSupported(f"{name!r} is cut off inside its qcow2 header.")
     _, version, backing_at = _QCOW2_HEADER.unpack_from(head)

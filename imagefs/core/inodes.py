@@ -3,9 +3,9 @@
 Used by the tree, on any thread. Each kind of node has a range of its own, so that kinds never collide::
 
     1                       the root
-    2 ... 2**32 - 1         free for nodes that live only as long as a mount
-    2**32 ... 2**49         images with a decimal id, which are all that the service has sent so far
-    2**50 ... 2**60 - 1     control files, once more for each who looks one up
+    2 ... 2**32 - 1         nodes that live only as long as a mount: drafts, later editions of images
+    2**32 ... 2**49         images with a decimal id, the only kind that the service has sent so far
+    2**50 ... 2**60 - 1     control files as the kernel knows them: a new number for each lookup
     2**60 ... 2**61 - 1     regions
     2**61 ... 2**62 - 1     control files
     2**62 ... 2**63 - 1     images with any other id

@@ -1,4 +1,4 @@
-"""What the mount has set out to do to the account and must not forget, as frozen values, and their JSON.
+"""What the mount has set out to do to the account, and must not forget: frozen values, and their JSON.
 
 Written to the journal by ``imagefs.account`` before the first call that each stands for, kept by
 ``imagefs.store``. Pure; any thread. ASCII only: the escapes of JSON carry lone surrogates, which UTF-8 cannot.
@@ -15,11 +15,11 @@ from typing import Final
 class Creation:
     """A new image on its way: a replica of ``source_id``, or a fetched one where that is None.
 
-    ``name`` is the one that it shall have; ``first_names`` are those that the service may give it at first.
-    ``known_ids`` are the images of ``region`` before the call: one that is not among them may be the new one.
-    Once the service has told the new image's id, that is ``image_id``. ``size_bytes`` and ``checksum`` are the
-    source's, or those of what is uploaded; ``move`` tells that the source shall go once the replica has both.
-    ``location`` is where a fetched image comes from, fit to be shown. ``began_ns`` is nanoseconds since the epoch.
+    ``name`` is the one that it is to have; ``first_names`` are those that the service may give it at first.
+    ``known_ids`` are the images of ``region`` before the call: an image not among them may be the new one. ``image_id``
+    is the new image's id, once the service has named it. ``size_bytes`` and ``checksum`` are those of the source, or of
+    what is uploaded; ``move``: the source is deleted once the replica has both. ``location`` is where a fetched image
+    comes from, fit to be shown. ``began_ns`` is nanoseconds since the epoch.
     """
 
     region: str
@@ -37,12 +37,12 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """An image that shall go as soon as nothing needs it any more and the service lets it.
+    """An image that is to be deleted as soon as nothing needs it any more and the service permits it.
 
     At the end of a move, ``replica_id`` is the image that takes its place: both must be active with this
     ``size_bytes`` and ``checksum``, or the image stays. ``awaits`` are images that somebody else may be making of it:
-    it goes once they are active or gone, and stays where one of them fails. ``promised`` tells that the service has
-    named the image, and did not know it yet when it was asked to delete it.
+    it is deleted once they are active or gone, and stays if one of them fails. ``promised``: the service has named the
+    image, but did not know it yet when it was asked to delete it.
     """
 
     image_id: str
@@ -55,9 +55,9 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What is remembered of images for as long as one of them is there: an error, where it came from.
+    """What is remembered of images for as long as one of them is there: an error, or where it was fetched from.
 
-    ``failed`` tells that the image is not what was asked for.
+    ``failed``: the image is not what was asked for.
     """
 
     image_ids: tuple[str, ...]

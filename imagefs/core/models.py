@@ -17,8 +17,8 @@ DEFAULT_API_URL: Final = "https://dynamic.lunanode.com/api/"
 """Where the service's API is, as its overview page says."""
 
 LARGEST_IMAGE_BYTES: Final = 4 << 40
-"""What is larger is shown without its size, and not served: the bookkeeping in memory, several bytes for each 128 KiB,
-would be out of proportion."""
+"""A larger image is shown without its size, and not served: the bookkeeping, several bytes for each 128 KiB, would take
+too much memory."""
 
 
 def account_name(api_url: str, api_id: str) -> str:

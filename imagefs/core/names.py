@@ -59,9 +59,9 @@ _WITH_ID: Final = re.compile(rf"(.*)~({_ID_MARK})((?:{_EXTENSION})?)\Z", _FLAGS 
 
 
 def is_copy_of_control(filename: str) -> bool:
-    """Whether *filename* is what rsync calls a copy of the control file before it renames it.
+    """Whether *filename* is the temporary name that rsync gives to its copy of the control file.
 
-    Where that cannot be created, rsync goes on with the next file; where it cannot be written, it ends.
+    If that cannot be created, rsync goes on with the next file; if it cannot be written, rsync ends.
     """
     return _COPY_OF_CONTROL.fullmatch(filename) is not None
 
@@ -153,7 +153,7 @@ class NameTable:
             self._only_user_of[name] = None if name in self._only_user_of else image_id
 
     def successor(self, images: Iterable[tuple[str, str]]) -> NameTable:
-        """The table of *images*; what did not change is taken over, which is a tenth of the work.
+        """The table of *images*, which takes over what did not change: that takes a tenth of the work.
 
         Only for a table that :func:`directory` lists.
         """

@@ -14,7 +14,7 @@ import trio
 from imagefs.core.extents import ExtentSet
 
 TOKEN_BYTES: Final = 32
-"""An address holds this much randomness, and only the service is told it."""
+"""How much randomness an address holds; only the service is told it."""
 
 CHUNK_BYTES: Final = 256 << 10
 
@@ -33,7 +33,7 @@ class Readable(Protocol):
         """The MD5 of the whole, in hex. Raises StoreError."""
 
     def close(self) -> None:
-        """Give it back; once."""
+        """Close it; to be called once."""
 
 
 @dataclass(eq=False, slots=True)
@@ -70,12 +70,12 @@ class Offer:
         return b'"' + self.md5.encode("ascii") + b'"'
 
     def url(self, base: str) -> str:
-        """The address below *base*; the name is at its end for whoever reads logs."""
+        """The address below *base*; it ends with the name, for people who read logs."""
         return f"{base}/{self.token}/{quote(self.name, safe='', errors='surrogatepass')}"
 
     @contextmanager
     def download(self) -> Iterator[None]:
-        """Whoever sends the content does so in here: withdrawing it ends the block early."""
+        """The content is sent within this block, which ends early when the offer is withdrawn."""
         with trio.CancelScope() as scope:
             self._downloads.add(scope)
             try:
@@ -90,7 +90,7 @@ class Offer:
         return await trio.to_thread.run_sync(self.content.read, start, length, limiter=self.disk_threads)
 
     async def withdraw(self) -> None:
-        """End all downloads, then give the content back."""
+        """End all downloads, then close the content."""
         if self.withdrawn:
             return
         self.withdrawn = True

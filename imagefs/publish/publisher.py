@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_OFFERS: Final = 4
-"""How many contents are published at once; the next ones wait for their turn."""
+"""How many contents are published at once; others wait for their turn."""
 
 FIRST_REQUEST_S: Final = 600.0
 """How long the service may take to ask for a content that it has accepted."""
 
 LARGEST_TABLE_BYTES: Final = 1 << 20
-"""A larger table is not looked at: that of an empty disk of 64 TiB has this size."""
+"""A larger L1 table is not looked at: that of a disk of 64 TiB has this size."""
 
 EXPIRY_S: Final = 24 * 3600.0
 """How long a content is published at most."""
@@ -63,7 +63,7 @@ class Upload:
     error: ImagefsError | None = None
 
     async def wait(self) -> None:
-        """Until the image is active and has the content; raises why that will not be."""
+        """Wait until the image is active and has the content; raises why it will not be."""
         await self.ended.wait()
         if self.error is not None:
             raise type(self.error)(*self.error.args)
@@ -106,8 +106,9 @@ class Publisher:
     async def publish(self, region: str, name: str, content: Readable) -> Upload:
         """Have the service make an image called *name* of *content*; returns once it has accepted.
 
-        *content* is this object's from then on, and closed when the upload has ended; where this raises, it stays
-        the caller's. Raises NotSupported for content that the service cannot use, ServiceError, StoreError.
+        From then on *content* belongs to this object, which closes it when the upload has ended; if this raises, it
+        still belongs to the caller. Raises NotSupported for content that the service cannot use, ServiceError,
+        StoreError.
         """
         head = await self._in_thread(content.read, 0, HEAD_BYTES)
         kind = image_format(head, name)
@@ -128,7 +129,7 @@ class Publisher:
         return upload
 
     async def is_blank(self, content: Readable) -> bool:
-        """Whether *content* is a qcow2 image of an empty disk: qemu-img makes one first, and opens it again to fill it.
+        """Whether *content* is a qcow2 image of an empty disk: qemu-img makes that first, and reopens it to fill it.
 
         Raises StoreError.
         """
@@ -170,7 +171,7 @@ class Publisher:
             raise Unreachable(f"Image {image_id} did not become active in time.")
 
     def _account_of(self, offer: Offer) -> str:
-        """What the service made of the address, for the end of a message."""
+        """How often the service asked for the content, for the end of a message."""
         if not offer.requests:
             return f"The service never asked for it: it may not reach {self._settings.url}."
         return (

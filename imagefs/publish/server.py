@@ -1,7 +1,6 @@
 """HTTP/1.1 for whoever knows an offer's address: GET and HEAD, ranges, and nothing else. On trio's thread.
 
-The protocol is h11's; what is decided here is how long a peer may take and how many there may be, as anyone can
-connect.
+The protocol is h11's. What is decided here is how long a peer may take, and how many there may be: anyone can connect.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ HEAD_S: Final = 20.0
 """How long a connection may take for TLS and for each request's head."""
 
 SEND_S: Final = 60.0
-"""How long a chunk may take: slower than 4 KiB a second is given up."""
+"""How long a chunk may take: a peer slower than about 4 KiB a second is given up."""
 
 HANG_UP_S: Final = 2.0
-"""How long a peer may go on after it was answered for the last time."""
+"""How long a peer may go on sending after its last answer."""
 
 RECEIVE_BYTES: Final = 16 << 10
 
@@ -93,7 +92,7 @@ class _Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
 
     async def run(self) -> None:
-        """Answer until either side has had enough."""
+        """Answer until either side ends the connection."""
         await self._converse()
         await self._hang_up()
 
