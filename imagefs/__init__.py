@@ -4,8 +4,10 @@ The rooms, from the kernel down; each imports only rooms below it:
 
 ==============  ==============================================================================
 ``cli``         commands, arguments, exit codes, progress
+``probe``       what touches a mounted tree for the commands, in a process of its own
 ``app``         the one place where the parts are put together
-``memory``      what the process of a mount does with memory
+``memory``      keeps the process of a mount from growing
+``status``      how a mount is doing, as JSON
 ``fuse``        the adapter to the kernel: operations, errno table, session
 ``vfs``         the tree: inodes, names in directories, handles, attributes
 ``publish``     uploads: content of this machine, served to the service

@@ -8,17 +8,22 @@ and of the index run in worker threads.
 ``listing``      the service's listing, by few calls
 ``details``      the details of images, ``prefetch`` ahead of need
 ``view``         what is shown: the listing with what this mount has done since
+``departed``     deleted images that the service may still list
+``snapshot``     the images at one moment, and their names
 ``changes``      rename, delete, replicate, move, fetch
 ``creation``     new images, found again where the answer was lost
 ``repeating``    renaming and deleting where the answer is lost
+``others``       what others, such as a second mount, may be doing with an image
 ``pending``      what is polled, ``finishing`` what is then done
+``work``         what is under way, for the status
 ``journal``      what must not be forgotten, in memory and in the index
 ``errands``      changes that outlive the one who asked; ``locks`` keep them in order
 ``service``      calls and fresh listings for the changes
 ``flights``      one call for all who ask the same; ``outage``, ``backoff`` when it fails
-``writeback``    listing and details on their way to the index
-``threads``      blocking calls, and those that fail by surprise
+``writeback``    listing and details on their way to the index, ``stored_account``
+``threads``      blocking calls, with unexpected exceptions made errors
 ``persistence``  background work that no bug ends
+``surroundings`` what all of it gets from outside, with ``settings`` and ``protocols``
 ===============  =======================================================================
 """
 

@@ -14,10 +14,12 @@
 ``transport``     one POST: proxies, certificates, requests' adapter
 ``connections``   urllib3's connections, with bodies that another thread can interrupt
 ``answer_head``   the head of an answer, bounded
+``encodings``     answers that are compressed unasked
 ``sockets``       sockets whose timeout bounds a whole exchange
 ``stopping``      ending a call before its answer has begun
 ``failures``      why an exchange failed, in words
-``limits``        how long and how much the client puts up with
+``tally``         how the calls went, for the status
+``limits``        how long the client waits, and how much it accepts
 ``clock``         the time, passed in
 ================  =============================================================================
 """

@@ -1,6 +1,27 @@
 """The commands, their arguments and exit codes.
 
 Exit status: 0 done, 1 it could not be done (one line on stderr says why), 2 wrong arguments, 130 interrupted.
+
+=================  ===============================================================
+``mount``          ``umount``; ``mount_helper``: for mount(8)
+``login``          ``logout``, ``whoami``; ``credentials`` and ``keyring_key``: where they are kept
+``ls``             the account, without mounting it
+``status``         how mounts are doing
+``making``         ``fetch``, ``replicate``, ``wait``; ``waiting``: with something to see meanwhile
+``cache``          ``warm``, ``pin``, ``unpin``; ``caching``: the cache that they work on
+``config``         where each option of a mount comes from
+``doctor``         what keeps mounts from working
+``completion``     completion in shells; ``system_file``: units for systemd and a udev rule
+``demo``           ``demo_tour``: its steps; ``demo_source``: a web server; ``stop_request``: Ctrl-C
+``settings``       from ``mount_options``, the table, ``config_file``, the environment; ``sizes``
+``asking``         asking a mount without hanging with it
+``service``        asking the service
+``paths``          paths that nobody looks at before the command does
+``background``     going on in the background; ``service_manager``: telling systemd
+``logs``           where the log goes
+``privacy``        keeps others from the memory of this process
+``showing``        tables, bars and numbers; ``terminal``: texts made safe to print
+=================  ===============================================================
 """
 
 from __future__ import annotations

@@ -8,11 +8,13 @@ Synchronous code for worker threads; nothing here knows trio, the network, or wh
 ``eviction``        what goes when the cache is full
 ``pins``            what a person wants to keep
 ``inventory``       what is cached, for people, and whether it is still right
+``peek``            a look at a cache from outside, beside a mount
 ``recovery``        making index and files agree when the directory is opened
 ``lock``            one mount per directory
 ``content_file``    one content: its blocks written, read, made durable, forgotten
 ``block_map``       which blocks of a content are there and what their sums are, in memory
 ``data_file``       one sparse file and its system calls
+``spool``           bytes that a program writes, of content that is not known yet
 ``range_lock``      who is changing which blocks right now
 ``space``           how many bytes are cached and whether more fit
 ``index``           the rows: contents, segments, listing, details, local times

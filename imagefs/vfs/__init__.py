@@ -10,11 +10,12 @@ Everything here runs on trio's thread.
 ``metadata``     both for a node of the account; ``usage`` for df
 ``editions``     which inode stands for which content of an image
 ``directories``  open directories
-``files``        open files
+``files``        open files; ``indexers`` are programs that may not open images
 ``changes``      create, rename, unlink, link
 ``control``      the control files
 ``drafts``       new files: their names and lives; ``draft_file`` is one of them
 ``filling``      what is put into drafts; ``matching`` finds the image that it is
 ``settling``     how a draft ends: as an image, or refused
+``steward``      what the mount tells and does for its owner, as extended attributes
 ===============  =======================================================================
 """

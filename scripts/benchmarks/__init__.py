@@ -7,6 +7,8 @@
 ``parts``        the head of an image, and random reads
 ``listing``      ``ls`` and ``ls -l``
 ``sharing``      many readers at once, and the memory that they cost
+``changing``     changes to the account, against the bare calls
+``starting``     how long commands take to begin
 ``experiment``   what an experiment is, and what it gets to work with
 ``results``      goals, values, the table and its JSON
 ``server``       the emulator in a process of its own, and its control plane

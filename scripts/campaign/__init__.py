@@ -10,7 +10,9 @@
 ``readers``         ways to read, each compared with what the image holds
 ``changers``        changes of the account, each accounted for
 ``clock``           every call against its deadline
+``deck``            which round comes when
 ``tally``           what was struck, what was survived, which promise was broken; the table
+``report``          what is printed at the end
 ``rounds``          one module for each kind of round; a round strikes, and looks at what comes of it
 ``soak``            a long run, with a look at memory, descriptors and threads
 ==================  ==================================================================================

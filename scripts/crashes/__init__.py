@@ -13,5 +13,6 @@
 ``mortal_mount``  one mount point, for one process after another
 ``images``        the images that all of it is about
 ``judge``         what a cache offers, compared with what the images have
+``stage``         images, service and folder for ``losses`` and ``flips``
 ================= =========================================================================
 """

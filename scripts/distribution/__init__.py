@@ -1,1 +1,1 @@
-"""Makes what is given to others: the manual page, source and binary packages."""
+"""Makes what is given to others: the manual page (``manpage``), source and binary packages."""

@@ -1,4 +1,12 @@
-"""``imagefs doctor``: what a mount needs, looked at piece by piece, each with what to do about it."""
+"""``imagefs doctor``: what a mount needs, checked piece by piece, each with what to do about it.
+
+============  ====================================================
+``machine``   checks of FUSE and of the mounts on this machine
+``cache``     checks of the place where images are cached
+``service``   checks of the account and the service
+``findings``  what a check found
+============  ====================================================
+"""
 
 from __future__ import annotations
 
