@@ -60,15 +60,9 @@ class ChangingService(FakeService):
         """(region, name) of all images."""
         return sorted((row.region, row.name) for row in self.rows)
 
-    def list_images(
-        self,
-        region: str | None = None,
-        *,
-        deadline_s: float | None = None,
-        no_connection_s: float | None = None,
-    ) -> FakeListing:
+    def listing(self) -> FakeListing:
+        """The rows as they were ``lag_s`` ago."""
         self.settle()
-        super().list_images(region)
         now = trio.current_time()
         self.history.append((now, list(self.rows)))
         rows = self.rows

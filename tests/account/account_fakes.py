@@ -50,7 +50,10 @@ class FakeListing:
 
 @dataclass
 class FakeService:
-    """Answers from ``rows``, or with the failure set; counts its calls."""
+    """Answers from ``rows``, or with the failure set; counts its calls.
+
+    Services that list other things override :meth:`listing`.
+    """
 
     rows: list[ListedImage] = field(default_factory=list)
     problems: tuple[str, ...] = ()
@@ -73,6 +76,10 @@ class FakeService:
         self.listings += 1
         if self.listing_failure is not None:
             raise self.listing_failure
+        return self.listing()
+
+    def listing(self) -> FakeListing:
+        """The answer to a call for the listing that does not fail."""
         return FakeListing(tuple(self.rows), self.problems)
 
     def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:

@@ -550,10 +550,10 @@ def test_what_the_service_puts_off_is_not_asked_for_again_when_nobody_waits_any_
     patience = trio.CancelScope()
 
     class Watched(ChangingService):
-        def list_images(self, *args: object, **named: object) -> FakeListing:
+        def listing(self) -> FakeListing:
             if self.changes:
                 patience.cancel()
-            return super().list_images()
+            return super().listing()
 
     service = Watched([image("1", "a")], fates=deque([PutOff("503", 10.0)]))
     stage = Stage(service)

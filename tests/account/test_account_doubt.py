@@ -20,14 +20,8 @@ class CutService(ChangingService):
 
     cuts: deque[set[str]]
 
-    def list_images(
-        self,
-        region: str | None = None,
-        *,
-        deadline_s: float | None = None,
-        no_connection_s: float | None = None,
-    ) -> FakeListing:
-        listing = super().list_images(region)
+    def listing(self) -> FakeListing:
+        listing = super().listing()
         missing = self.cuts.popleft() if self.cuts else set()
         return FakeListing(tuple(row for row in listing.images if row.image_id not in missing))
 

@@ -51,14 +51,8 @@ class IllService(ChangingService):
     chance: Random
     calm = True
 
-    def list_images(
-        self,
-        region: str | None = None,
-        *,
-        deadline_s: float | None = None,
-        no_connection_s: float | None = None,
-    ) -> FakeListing:
-        listing = super().list_images()
+    def listing(self) -> FakeListing:
+        listing = super().listing()
         if self.calm:
             return listing
         match self.chance.randrange(6):

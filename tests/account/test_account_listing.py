@@ -303,15 +303,8 @@ class Void(FakeService):
 
     void = False
 
-    def list_images(
-        self,
-        region: str | None = None,
-        *,
-        deadline_s: float | None = None,
-        no_connection_s: float | None = None,
-    ) -> FakeListing:
-        listing = super().list_images(region)
-        return FakeListing((), is_certain=False) if self.void else listing
+    def listing(self) -> FakeListing:
+        return FakeListing((), is_certain=False) if self.void else super().listing()
 
 
 @pytest.mark.parametrize("gone", [False, True, "deleted", "deleting"])
