@@ -312,7 +312,7 @@ class Account:
             await trio.sleep(pause_s)
 
     def _listed(self, image_id: str) -> ListedImage | None:
-        return None if self.snapshot is None else self.snapshot.by_id.get(image_id)
+        return self._view.shown(image_id)
 
     def _note_asked(self, image_id: str) -> str | None:
         """Tell the prefetch that someone is interested; returns the image's region where it is listed."""

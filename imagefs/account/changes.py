@@ -124,7 +124,7 @@ class Changes:
     def expected_details(self, image_id: str) -> ImageDetails | None:
         """What stands for the details of an image that this mount has asked for, until it is active."""
         entry = self._journal.creation_of(image_id)
-        image = None if entry is None else self._shown(image_id)
+        image = None if entry is None else self._view.shown(image_id)
         if entry is None or image is None or image.phase is not Phase.PENDING:
             return None
         return ImageDetails(
@@ -152,7 +152,7 @@ class Changes:
         def note(error: ImagefsError | None) -> None:
             if error is None:
                 self._details.note_error(image_id, None)
-            elif isinstance(error, ServiceError | StoreError) and self._shown(image_id) is not None:
+            elif isinstance(error, ServiceError | StoreError) and self._view.shown(image_id) is not None:
                 self._details.note_error(image_id, str(error))
 
         return note
@@ -289,11 +289,8 @@ class Changes:
         if image.phase is Phase.PENDING:
             raise ImagePending(f"Image {image.image_id} is not ready yet ({image.status or 'no status'}).")
 
-    def _shown(self, image_id: str) -> ListedImage | None:
-        return None if self._view.snapshot is None else self._view.snapshot.by_id.get(image_id)
-
     def _visible(self, image_id: str) -> ListedImage:
-        image = self._shown(image_id)
+        image = self._view.shown(image_id)
         if image is None:
             raise NotFound(f"Image {image_id} is gone from the account.")
         return image

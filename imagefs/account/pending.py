@@ -22,7 +22,7 @@ from imagefs.account.locks import KeyedLocks
 from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import View
-from imagefs.core.models import ListedImage, Phase
+from imagefs.core.models import Phase
 from imagefs.errors import ImageFailed, NotFound, ServiceError
 
 log = logging.getLogger(__name__)
@@ -106,14 +106,14 @@ class PendingWork:
                 progress = self._progress
                 if self._is_active(image_id):
                     return
-                if self._shown(image_id) is None and await self._is_gone(image_id):
+                if self._view.shown(image_id) is None and await self._is_gone(image_id):
                     raise NotFound(f"Image {image_id} is gone from the account.")
                 await progress.wait()
         finally:
             self._waiters -= 1
 
     def _is_active(self, image_id: str) -> bool:
-        image = self._shown(image_id)
+        image = self._view.shown(image_id)
         remark = self._journal.remark_on(image_id)
         if remark is not None and remark.failed:
             raise ImageFailed(remark.error or f"Image {image_id} has failed.")
@@ -122,9 +122,6 @@ class PendingWork:
         if image.phase is Phase.FAILED:
             raise ImageFailed(f"Image {image_id} has failed ({image.status}).")
         return image.phase is Phase.ACTIVE
-
-    def _shown(self, image_id: str) -> ListedImage | None:
-        return None if self._view.snapshot is None else self._view.snapshot.by_id.get(image_id)
 
     async def _is_gone(self, image_id: str) -> bool:
         """Whether an image that is not shown was hidden by this mount, or the service does not know it."""

@@ -70,6 +70,10 @@ class View:
         self._deleted(image_id)
         self.update()
 
+    def shown(self, image_id: str) -> ListedImage | None:
+        """The image as it is shown; None where it is not."""
+        return None if self.snapshot is None else self.snapshot.by_id.get(image_id)
+
     def account_name(self, image: ListedImage) -> str:
         """The name that the image listed as *image* has in the account, as far as this mount knows."""
         renamed = self._renamed.get(image.image_id)
