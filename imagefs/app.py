@@ -103,9 +103,8 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         client.close()
         _close_cache(cache)
         if is_first_mount and account.snapshot is None:
-            shutil.rmtree(
-                config.cache_dir, ignore_errors=True
-            )  # a first mount that failed leaves nothing behind
+            # A first mount that failed leaves nothing behind.
+            shutil.rmtree(config.cache_dir, ignore_errors=True)
 
 
 def _open_cache(config: MountConfig) -> CacheDirectory:

@@ -117,9 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # while that line was written
         status = INTERRUPTED
     if arguments is None:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # at the end of the process it would only show where that is
+        # While the process ends, Ctrl-C would only print a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return status
 
 

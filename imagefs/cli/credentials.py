@@ -112,9 +112,8 @@ def _write(path: Path, text: str) -> None:
     """Make *path* a file with *text*, whole or not at all, that nobody else can read. Raises SetupError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(
-            prefix=f".{path.name}-", dir=path.parent
-        )  # 0600 from the beginning
+        # Its mode is 0600 from the beginning.
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(text)

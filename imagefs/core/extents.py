@@ -88,24 +88,12 @@ class ExtentSet:
             missing.append((position, end))
         return missing
 
-    def first_gap_after(self, position: int) -> int:
-        """The smallest integer >= *position* that is not in the set."""
-        place = bisect_right(self._starts, position) - 1
-        if place >= 0 and position < self._ends[place]:
-            return self._ends[place]
-        return position
 
     @property
     def total_bytes(self) -> int:
         """How many integers the set holds: bytes where the intervals are offsets."""
         return sum(self._ends) - sum(self._starts)
 
-    def copy(self) -> ExtentSet:
-        """An independent set with the same intervals."""
-        twin = ExtentSet()
-        twin._starts = self._starts.copy()
-        twin._ends = self._ends.copy()
-        return twin
 
     def _overlapping(self, start: int, end: int) -> Extent:
         """The slice of intervals that share at least one integer with [start, end)."""

@@ -184,9 +184,6 @@ class NameTable:
         """File names to image ids, in listing order."""
         return self._listed
 
-    def file_name_of(self, image_id: str) -> str:
-        """The name under which the image is listed; raises KeyError for an id that is not here."""
-        return self._file_name_of[image_id]
 
     def resolve(self, filename: str) -> str | None:
         """The id of the image that *filename* means here, or None.

@@ -41,9 +41,8 @@ def acquire_lock(root: int, path: Path, owner: str) -> int:
     except OSError as error:
         os.close(descriptor)
         raise CacheUnusable(f"the cache directory {path} cannot be locked: {error.strerror}") from error
-    with suppress(
-        OSError
-    ):  # a full disk: the lock holds all the same, and only the note for others is missing
+    # On a full disk the lock holds all the same, and only the note for others is missing.
+    with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {owner}\n".encode("utf-8", "surrogateescape"), 0)
     return descriptor

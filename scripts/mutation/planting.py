@@ -57,20 +57,8 @@ def is_caught(bug: Bug) -> bool:
 
 def fails(top: Path, *test_ids: str) -> bool:
     """Whether one of the tests fails, or hangs, in the tree *top*. Raises Unfit where they cannot be run."""
-    command = (
-        *(
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            "--timeout",
-            f"{MOST_S / 2:g}",
-        ),
-        *test_ids,
-    )
+    options = ("-q", "-x", "-p", "no:cacheprovider", "--timeout", f"{MOST_S / 2:g}")
+    command = (sys.executable, "-m", "pytest", *options, *test_ids)
     environment = {**os.environ, "PYTHONPATH": str(top), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(top)}
     with subprocess.Popen(
         command,

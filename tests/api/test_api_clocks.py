@@ -64,9 +64,8 @@ def test_a_date_to_retry_at_is_bounded_on_a_wall_clock_that_is_wrong(peer, jumpi
     """A clock that is a day behind would wait a day."""
     client, clock = jumping
     clock.off_s = -86400.0
-    busy = answers(
-        b"", 503, Retry_After="Tue, 14 Nov 2023 22:13:20 GMT"
-    )  # the moment at which the clock begins
+    start_of_clock = "Tue, 14 Nov 2023 22:13:20 GMT"
+    busy = answers(b"", 503, Retry_After=start_of_clock)
     peer.script(busy, answers(LISTED))
     client.list_images()
     assert sum(clock.slept_s) <= Limits().retry_after_most_s

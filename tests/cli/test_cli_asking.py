@@ -25,9 +25,8 @@ def test_a_row_for_each_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     rows = ask("read", tmp_path / "file", tmp_path / "missing", within_s=60.0)
     assert {row["path"] for row in rows} == {0, 1}
-    assert all(
-        "errno" in row for row in rows
-    )  # no image: there is no attribute that tells how much is cached
+    # The file is no image: it has no attribute that tells how much is cached.
+    assert all("errno" in row for row in rows)
 
 
 def test_the_probe_ends_with_its_context(tmp_path: Path) -> None:

@@ -156,9 +156,8 @@ def test_a_mount_point_that_cannot_be_used(temporary: Path, tmp_path: Path) -> N
 def test_a_signal_during_the_tour(temporary: Path, tmp_path: Path, number: signal.Signals) -> None:
     """It ends the command that runs, and then the demo."""
     programs = tmp_path / "programs"
-    tool(
-        programs, "df", f"exec tail -n 0 -f {programs}/df"
-    )  # it waits for ever, and can be told by its arguments
+    # It waits for ever, and is recognised by its arguments.
+    tool(programs, "df", f"exec tail -n 0 -f {programs}/df")
     path = f"{programs}:{os.environ['PATH']}"
     with subprocess.Popen(
         DEMO,

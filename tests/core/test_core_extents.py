@@ -99,25 +99,6 @@ def test_an_extent_ends_where_it_ends(interval: tuple[int, int], covered: bool) 
     assert ExtentSet([(3, 9), (11, 12)]).covers(*interval) == covered
 
 
-@given(steps, st.integers(0, LIMIT))
-def test_first_gap_is_the_smallest_missing_integer(
-    operations: list[tuple[str, tuple[int, int]]], position: int
-) -> None:
-    """first_gap_after finds the smallest integer from a position on that is not in the set."""
-    extents, model = replayed(operations)
-    expected = next(number for number in range(position, LIMIT + 1) if number not in model)
-    assert extents.first_gap_after(position) == expected
-
-
-def test_a_copy_is_independent() -> None:
-    """Changing a copy leaves the original alone."""
-    original = ExtentSet([(1, 4)])
-    twin = original.copy()
-    twin.add(6, 8)
-    assert list(original) == [(1, 4)]
-    assert list(twin) == [(1, 4), (6, 8)]
-    assert original != twin
-
 
 def test_iteration_allows_changes() -> None:
     """A loop over the extents may remove what it visits."""

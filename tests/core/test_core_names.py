@@ -202,9 +202,10 @@ def test_a_directory_does_not_depend_on_the_listing_order(
 def test_listed_names_and_names_with_id_resolve_to_their_image(images: dict[str, str]) -> None:
     """Each image is found under the name shown and under its ``NAME~ID``."""
     table = names.NameTable(images.items())
-    for image_id, name in images.items():
-        assert table.resolve(table.file_name_of(image_id)) == image_id
-        assert table.resolve(names.with_id(name, image_id)) == image_id
+    assert sorted(table.listed.values()) == sorted(images)
+    for filename, image_id in table.listed.items():
+        assert table.resolve(filename) == image_id
+        assert table.resolve(names.with_id(images[image_id], image_id)) == image_id
 
 
 @given(REGIONS_OF_IMAGES, NAMES)
@@ -266,8 +267,8 @@ def test_regions_from_outside_become_valid_directories(regions: list[str]) -> No
     """Any region name has a directory of its own that resolves to it."""
     table = names.region_directory(["toronto", *regions])
     assert table.resolve("toronto") == "toronto"
-    for region in regions:
-        filename = table.file_name_of(region)
+    assert set(table.listed.values()) == {"toronto", *regions}
+    for filename, region in table.listed.items():
         assert_valid_file_name(filename)
         assert len(names.to_os(filename)) <= names.MAX_NAME_BYTES
         assert table.resolve(filename) == region
@@ -285,8 +286,7 @@ def test_a_table_made_from_an_earlier_one_is_as_if_made_anew(
         for image_id, name in {**before, **after}.items():
             for filename in (name, names.encode(name), names.with_id(name, image_id)):
                 assert table.resolve(filename) == anew.resolve(filename)
-            if image_id in images:
-                assert table.file_name_of(image_id) == anew.file_name_of(image_id)
+
 
 
 def test_rsync_s_copy_of_the_control_file_is_known() -> None:

@@ -15,7 +15,6 @@ from imagefs.store.blocks import (
     pack_flags,
     runs_of,
     segment_blocks,
-    segment_count,
     segments_of,
     span_bytes,
     unpack_flags,
@@ -29,7 +28,7 @@ def test_blocks_tile_a_content(size_bytes: int) -> None:
     ranges = [block_range(block, size_bytes) for block in range(block_count(size_bytes))]
     assert [start for start, _ in ranges] == [0, *(end for _, end in ranges)][: len(ranges)]
     assert (ranges[-1][1] if ranges else 0) == size_bytes
-    segments = [segment_blocks(number, size_bytes) for number in range(segment_count(size_bytes))]
+    segments = [segment_blocks(number, size_bytes) for number in segments_of([(0, block_count(size_bytes))])]
     assert [block for first, end in segments for block in range(first, end)] == list(range(len(ranges)))
 
 
