@@ -104,7 +104,7 @@ class InodeTable:
         """*inode* stands for nothing any more, though the kernel may still use it."""
         self._nodes.pop(inode, None)
 
-    def counts(self, inode: int) -> bool:
+    def is_referenced(self, inode: int) -> bool:
         """Whether the kernel may still use *inode*, whatever has become of it."""
         return inode in self._lookups
 

@@ -87,7 +87,7 @@ class Resolution:
         Raises Outdated for an image that is gone, NotFound for what the kernel cannot know.
         """
         node = self._inodes.get(inode)
-        if node is None and self._inodes.counts(inode):
+        if node is None and self._inodes.is_referenced(inode):
             raise Outdated("The image is gone from the account.")
         if node is None:
             raise NotFound(f"Inode {inode} is not known.")

@@ -88,7 +88,7 @@ class Settling:
             logger.info("%r in %s is image %s by now.", draft.filename, draft.region, draft.image_id)
         except ImagefsError as error:
             logger.info("%r in %s is refused: %s", draft.filename, draft.region, error)
-            await self.refuse(draft, _telling(error))
+            await self.refuse(draft, _reportable(error))
         except Exception as bug:
             logger.exception("A bug in making %r an image.", draft.filename)
             await self.refuse(draft, ImagefsError(f"{draft.filename!r} could not be made an image: {bug!r}"))
@@ -115,7 +115,7 @@ class Settling:
                 await trio.to_thread.run_sync(spool.close, limiter=self._disk_threads)
 
 
-def _telling(error: ImagefsError) -> ImagefsError:
+def _reportable(error: ImagefsError) -> ImagefsError:
     """*error* as one that every tool reports.
 
     With most other errno values of a copy, some tool falls back to reading and writing.

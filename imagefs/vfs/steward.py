@@ -31,15 +31,15 @@ from imagefs.core.models import ContentKey, ListedImage
 from imagefs.core.names import encode, with_id
 from imagefs.errors import Busy, ImageUnusable, InvalidArgument
 from imagefs.vfs.nodes import Image, Node, Root
-from imagefs.vfs.xattrs import DEEDS, PREFIX, no_attribute
+from imagefs.vfs.xattrs import ACTIONS, PREFIX, no_attribute
 
 STATUS: Final = PREFIX + b"status"
 CONTENTS: Final = PREFIX + b"contents."
 PINNED: Final = PREFIX + b"pin"
 VERIFY: Final = PREFIX + b"verify"
-EVICT: Final = DEEDS + b"evict"
-PIN: Final = DEEDS + b"pin"
-UNPIN: Final = DEEDS + b"unpin"
+EVICT: Final = ACTIONS + b"evict"
+PIN: Final = ACTIONS + b"pin"
+UNPIN: Final = ACTIONS + b"unpin"
 DONE: Final = b"done"
 
 PAGE_ROWS: Final = 40

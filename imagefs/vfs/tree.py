@@ -178,7 +178,7 @@ class Tree:
 
         Raises NotSupported for all others: what is to be done with an image is asked for by reading, see the steward.
         """
-        copied = name.startswith(xattrs.PREFIX) and not name.startswith(xattrs.DEEDS)
+        copied = name.startswith(xattrs.PREFIX) and not name.startswith(xattrs.ACTIONS)
         if copied and isinstance(self._resolution.node(inode), Image | Draft):
             return
         raise NotSupported(f"The extended attribute {name!r} of inode {inode} cannot be set.")

@@ -10,7 +10,7 @@ from imagefs.errors import NoAttribute
 
 PREFIX: Final = b"user.imagefs."
 
-DEEDS: Final = PREFIX + b"do."
+ACTIONS: Final = PREFIX + b"do."
 """How the names of attributes begin that have something done when they are read; see :mod:`imagefs.vfs.steward`."""
 
 MAX_NAME_BYTES: Final = 255
