@@ -45,7 +45,7 @@ INTERRUPTED: Final = 130
 _COMMANDS: Final = {
     "login": (
         "imagefs.cli.login:login_command",
-        "Store the API ID and key of an account, once they were tried.",
+        "Try the API ID and key of an account, and store them.",
     ),
     "logout": ("imagefs.cli.login:logout_command", "Remove what login stored."),
     "whoami": (
@@ -66,7 +66,7 @@ _COMMANDS: Final = {
     "cache": ("imagefs.cli.cache:cache_command", "List, verify and drop what is cached."),
     "pin": ("imagefs.cli.cache:pin_command", "Never evict images from the cache."),
     "unpin": ("imagefs.cli.cache:unpin_command", "Let them be evicted again."),
-    "config": ("imagefs.cli.config:config_command", "Show what mounts go by."),
+    "config": ("imagefs.cli.config:config_command", "Show the options of mounts."),
     "doctor": (
         "imagefs.cli.doctor:doctor_command",
         "Look for what keeps mounts from working, or makes them slow.",

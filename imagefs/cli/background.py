@@ -12,7 +12,7 @@ _READY = b"\x06"
 
 
 def run_in_background(work: Callable[[Callable[[], None]], None]) -> None:
-    """Run *work* in a process of its own, and return when it calls what it was given.
+    """Run *work* in a process of its own, and return when it calls the function that it was given.
 
     Must be called before this process has any thread. Raises SetupError with the message of what *work* raised before
     it was ready; what it raises later is its own business.

@@ -30,9 +30,9 @@ _IMAGES = click.argument("images", nargs=-1, required=True, metavar="PATH|ID..."
 
 @click.group("cache")
 def cache_command() -> None:
-    """What is cached on this machine.
+    """List, verify and drop what is cached on this machine.
 
-    A mount at work does by itself what is asked for, and images can be named by path. Without one the commands open
+    A running mount carries these commands out itself, and images can be named by path. Without one the commands open
     the cache, and images are named by their ID.
     """
 
@@ -253,7 +253,7 @@ def warm_command(paths: tuple[Path, ...]) -> int:
 
 
 def _sizes(places: list[Path]) -> list[int]:
-    """The images' sizes, 0 where they are not known; says so where they are more than fits."""
+    """The images' sizes, 0 where they are not known; says so where they are more than the cache holds."""
     mountpoints = [mountpoint_of(place) for place in places]
     statuses = {mountpoint: status_of(mountpoint) for mountpoint in dict.fromkeys(mountpoints)}
     rows = ask("get", "user.imagefs.size", *places, within_s=60.0)

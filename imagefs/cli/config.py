@@ -16,7 +16,7 @@ from imagefs.cli.sizes import Size, shown
 
 @click.group("config")
 def config_command() -> None:
-    """What mounts go by."""
+    """The options of mounts."""
 
 
 @config_command.command("show")

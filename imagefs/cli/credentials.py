@@ -137,7 +137,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def checked(api_id: object, api_key: object, origin: str) -> Credentials:
-    """Credentials of the right form (api/notes: 16 and 128 characters). Raises SetupError, which never shows them."""
+    """Credentials of the right form (16 and 128 characters). Raises SetupError, which never shows them."""
     for name, value, length in (("api_id", api_id, ID_LENGTH), ("api_key", api_key, KEY_LENGTH)):
         if not isinstance(value, str) or not value:
             raise SetupError(f"There is no {name} in {origin}.")

@@ -1,7 +1,7 @@
-"""API keys in the keyring of the person's desktop, for who wants them there: the optional library ``keyring``.
+"""API keys in the desktop's keyring, by the optional library ``keyring``.
 
-Used by the credentials. The library runs in a process of its own: what it starts ends with it, it cannot keep anybody
-waiting for ever, and nobody pays for loading it who has no key there.
+Used by the credentials. The library runs in a process of its own: whatever it starts ends with it, it cannot hang the
+command, and only those who keep a key there pay for loading it.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class _LogFile(WatchedFileHandler):
         return super()._open()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write *record*; where there can be no log any more, nothing else may fail for it."""
+        """Write *record*; a log that cannot be written must not make anything else fail."""
         try:
             super().emit(record)
         except OSError:
@@ -101,7 +101,7 @@ def _start(handler: logging.Handler, level: str, formatter: logging.Formatter) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    # What these libraries warn of, they quote from answers, which may repeat a signature or the key.
+    # Warnings of these libraries quote answers, which may repeat a signature or the key.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
     logging.getLogger("requests").setLevel(logging.CRITICAL + 1)
     logging.getLogger("imagefs").setLevel(level.upper())

@@ -41,7 +41,7 @@ class _Row:
 def ls_command(region: str | None, as_json: bool, **given: object) -> None:
     """List the images of the account, or those in REGION, without mounting it.
 
-    What is cached is looked up beside a mount that is at work.
+    Also works beside a running mount, which is not asked.
 
     \b
     Example:

@@ -103,7 +103,7 @@ def _fetch_by_service(client: ServiceClient, request: FetchRequest, region: str,
 @_WAIT
 @settings.account_options
 def replicate_command(source: Path, region: str, name: str | None, wait: bool, **given: object) -> int:
-    """Have the service copy an image, a path on a mount or an ID, to REGION. No content comes by here.
+    """Have the service copy an image, by its path on a mount or its ID, to REGION. No content passes through here.
 
     \b
     Example:
@@ -129,7 +129,7 @@ def _replicate_through_mount(path: Path, mountpoint: Path, region: str, name: st
     file_name = encode(name) if name is not None else parts[0] if parts else path.name
     target = mountpoint / encode(region) / file_name
     require_region(mountpoint, region)
-    ask_one("get", "user.imagefs.id", path, within_s=STATUS_S)  # what is not there is the source
+    ask_one("get", "user.imagefs.id", path, within_s=STATUS_S)  # fails where the source is missing
     ask_one("link", path, target, within_s=CHANGE_S)
     click.echo(f"Replicating {plain(str(path))} as {plain(str(target))}.")
     return wait_through_mount([target]) if wait else 0
@@ -174,7 +174,7 @@ def _lost(error: ServiceError, region: str) -> SetupError:
 def wait_command(paths: tuple[Path, ...]) -> int:
     """Wait until the images at PATH..., on a mount, are active.
 
-    The status is 1 where one of them ends in another way, and 130 after Ctrl-C, which ends only the waiting.
+    The status is 1 where one of them fails or is gone, and 130 after Ctrl-C, which ends only the waiting.
 
     \b
     Example:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MIN_FREE_BYTES: Final = 512 << 20
-"""So much of the cache's disk is left to others."""
+"""How much of the cache's disk is left free."""
 
 
 @click.command("mount")
@@ -71,7 +71,7 @@ def _serve(
     publish: PublishSettings | None,
     ready: Callable[[], None],
 ) -> None:
-    """The whole life of a mount, and all the loading that it takes: who waits for it to begin holds none of that."""
+    """The whole life of a mount, imports included: the process that waits for it to begin loads none of them."""
     _require_libfuse()
     from imagefs import app  # noqa: PLC0415  # loads libfuse, which --help and a missing fuse3 must not need
 
@@ -100,7 +100,7 @@ def _announce(mountpoint: Path) -> None:
 
 
 def _serve_logged(serve: Callable[[Callable[[], None]], None], ready: Callable[[], None]) -> None:
-    """The mount's process in the background: what ends it is for the log, too."""
+    """The mount in the background: the error that ends it is logged, too."""
     try:
         serve(ready)
     except ImagefsError as error:
@@ -120,7 +120,7 @@ def _publish_settings(chosen: settings.Settings) -> PublishSettings | None:
     from imagefs.publish import PublishSettings  # noqa: PLC0415  # only mounts that publish need it
 
     publish = PublishSettings.parse(chosen["publish"], *details)
-    publish.tls_context()  # a certificate of no use is told before the mount goes to the background
+    publish.tls_context()  # a useless certificate is reported before the mount goes into the background
     return publish
 
 

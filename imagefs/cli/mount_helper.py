@@ -23,7 +23,7 @@ SYSTEM_FOLDERS: Final = {
 USAGE_STATUS: Final = 1
 
 STATUS: Final = {0: 0, 2: USAGE_STATUS, 130: 8}
-"""Ours: mount(8)'s. Whatever else it is, for mount(8) it is a failed mount."""
+"""Our exit status: that of mount(8). Any other is FAILURE_STATUS, a failed mount."""
 
 FAILURE_STATUS: Final = 32
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Not click's: options come after the arguments, and most of them mean nothing here."""
+    """Not click's: options come after the arguments, and most of them are ignored."""
     parser = argparse.ArgumentParser(
         "mount.fuse.imagefs", description="Mount an account as mount(8) asks for it."
     )
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-r", dest="options", action="append_const", const="ro", help="the same as -o ro")
     parser.add_argument("-w", dest="options", action="append_const", const="rw", help="the same as -o rw")
     parser.add_argument("-f", dest="fake", action="store_true", help="do nothing, successfully")
-    parser.add_argument("-t", metavar="TYPE", help="without effect, as the rest")
+    parser.add_argument("-t", metavar="TYPE", help="ignored, like all other options")
     for letter in "snv":
         parser.add_argument(f"-{letter}", action="store_true", help=argparse.SUPPRESS)
     return parser

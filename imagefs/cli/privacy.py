@@ -1,4 +1,4 @@
-"""Keeps a process that holds the account's key to itself."""
+"""Keeps others out of the memory of a process that holds the account's key."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def keep_memory_private() -> None:
-    """Have no core of this process written, and let root alone look into its memory and its environment.
+    """Have no core of this process written, and let only root look into its memory and its environment.
 
-    The limit alone is not enough: a program that takes cores from a pipe gets them all the same (core(5)). What
-    cannot be had, such as in a sandbox without prctl(2), is done without.
+    The limit alone is not enough: a core that is piped to a program is written all the same (core(5)). Where prctl(2)
+    is not available, as in some sandboxes, the process goes on without it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

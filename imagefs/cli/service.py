@@ -43,9 +43,9 @@ def image_of(client: ServiceClient, image_id: str) -> ListedImage:
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
-    """What *work* makes of each item, as it is done; raises what *work* raises.
+    """Each item with what *work* returns for it, in the order in which they are done; raises what *work* raises.
 
-    The threads do not outlive the command, whose end does not wait for them.
+    The command's end does not wait for the threads, which end with it.
     """
     waiting: SimpleQueue[T] = SimpleQueue()
     done: SimpleQueue[tuple[T, R | None, BaseException | None]] = SimpleQueue()

@@ -1,4 +1,4 @@
-"""What the service manager that started a mount is told (sd_notify(3)). Used by the mount in the foreground."""
+"""Tells the service manager that started a mount how it is doing (sd_notify(3)). Used by mounts in the foreground."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def notify(state: str, environment: Mapping[str, str]) -> None:
-    """Send *state*, as ``READY=1``, where the environment names a socket for it. Never fails for it."""
+    """Send *state*, such as ``READY=1``, where the environment names a socket for it. A failure is only logged."""
     address = environment.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

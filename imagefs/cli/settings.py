@@ -1,4 +1,4 @@
-"""What a command goes by, and where each value comes from: option, environment, configuration file, default."""
+"""The settings of a command, and where each value comes from: option, environment, configuration file, default."""
 
 from __future__ import annotations
 

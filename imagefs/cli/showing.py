@@ -1,4 +1,4 @@
-"""Tables, bars and numbers for people: colour and motion on a terminal only, nothing of it elsewhere."""
+"""Tables, bars and numbers for people, with colour and motion only on a terminal."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def span(seconds: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """How much *part* is of *whole*; everything of nothing."""
+    """*part* as a percentage of *whole*; 100 % where that is 0."""
     return f"{100 * part / whole:.0f} %" if whole else "100 %"
 
 

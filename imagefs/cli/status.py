@@ -24,10 +24,10 @@ from imagefs.errors import SetupError
 from imagefs.fuse.mounts import own_mounts
 
 SECOND_LOOK_S: Final = 0.5
-"""How far apart two looks are from which the rate of a transfer is told."""
+"""The time between the two looks from which the rate of a transfer is computed."""
 
 MOVING: Final = {"transfers": "cached", "uploads": "sent"}
-"""The lists of what moves, and what each of their rows calls the bytes that have arrived."""
+"""The lists of what is being transferred, and the key in their rows of the bytes that have arrived."""
 
 Status = dict[str, Any]
 

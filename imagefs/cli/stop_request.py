@@ -19,7 +19,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Notes STOP_SIGNALS for as long as its context lasts, but those that this process was told to ignore."""
+    """Notes STOP_SIGNALS for as long as its context lasts, except those that this process was told to ignore."""
 
     def __init__(self) -> None:
         self._requested = False

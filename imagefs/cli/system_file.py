@@ -15,7 +15,7 @@ FILES: Final = {
     "system.service": "/etc/systemd/system/imagefs@.service",
     "readahead.rules": "/etc/udev/rules.d/90-imagefs.rules",
 }
-"""What there is, and where it goes."""
+"""The files, and where each goes."""
 
 
 def text_of(name: str, program: Path) -> str:

@@ -83,8 +83,8 @@ def follow(
 ) -> int:
     """Have the probe do *action* with all *paths*; 0 where all went well, else 1.
 
-    *went_on* is told what the probe tells on the way, and *ended* how it ended for each path: a problem in words
-    or None. A problem is that of the path itself, or of *told_by*, which is asked for its reason.
+    *went_on* is called with what the probe reports on the way, *ended* with how it ended for each path: a problem in
+    words, or None. The path itself, or *told_by*, is asked for the reason of a problem.
     """
     left = set(range(len(paths)))
     failed = False

@@ -25,8 +25,7 @@ DEADLINES_S: Final = {
 """What the project promises for each kind of call, in seconds. Opening an image may be two calls of the service."""
 
 BUSY_S: Final = 20.0
-"""So much later is still in time: processes start late on a busy machine, and the kernel repeats a read that it made
-ahead."""
+"""How much later is still in time: on a busy machine processes start late, and the kernel repeats failed readahead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ SMALL: Final = ("toronto", "small.iso")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One thing to be at.
+    """One scene.
 
     ``script`` is run by sh in the mount, with the service's plain URL as ``$1`` and the mount point as ``$2``.
     ``is_mounting`` tells that it is about mounting itself, so that the time until the kill counts from its beginning.

@@ -14,10 +14,10 @@ from imagefs.fuse.mounts import mounts
 from imagefs.store.data_file import punches_holes
 
 TRIED_BYTES: Final = 1 << 30
-"""A sparse file so long, with nothing in it, is made to see whether that takes space."""
+"""The length of an empty sparse file that is made to see whether it takes space."""
 
 SPARSE_BLOCKS: Final = 2048
-"""So many blocks of 512 bytes such a file may take all the same."""
+"""How many blocks of 512 bytes such a file may take."""
 
 VOLATILE: Final = ("tmpfs", "ramfs")
 REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs")

@@ -21,7 +21,7 @@ PROBE_S: Final = 5.0
 
 
 def check_machine() -> Iterator[Finding]:
-    """Everything about this machine that has nothing to do with the account."""
+    """All checks of this machine that do not depend on the account."""
     yield _device()
     yield _fusermount()
     yield from _libfuse()
@@ -74,7 +74,7 @@ def _libfuse() -> Iterator[Finding]:
 
 
 def _version_of_libfuse() -> str:
-    """As fusermount3, which comes from the same source, tells it."""
+    """The version that fusermount3 prints, which is built from the same source, for the end of a message."""
     program = shutil.which("fusermount3")
     if program is None:
         return ""

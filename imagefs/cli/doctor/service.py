@@ -21,7 +21,7 @@ TOLERATED_SKEW_S: Final = 30.0
 
 
 def check_service(settings: Settings) -> Iterator[Finding]:
-    """Everything about the account: nothing in it is changed, and of each region one byte is read."""
+    """All checks of the account. Nothing in it is changed, and one byte is read of an image of each region."""
     try:
         account = settings.credentials()
     except SetupError as error:
