@@ -119,23 +119,22 @@ class TlsConnection(_Leased, HTTPSConnection):
     """A connection with TLS."""
 
 
-class PlainPool(HTTPConnectionPool):
+class _EndingLeases:
+    """Mixed into pools: the lease of a connection ends when it goes back."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.end_lease()
+        super()._put_conn(conn)  # type: ignore[misc]  # the pool class that this is mixed into
+
+
+class PlainPool(_EndingLeases, HTTPConnectionPool):
     """Connections without TLS to one host."""
 
     ConnectionCls = PlainConnection
 
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.end_lease()
-        super()._put_conn(conn)
 
-
-class TlsPool(HTTPSConnectionPool):
+class TlsPool(_EndingLeases, HTTPSConnectionPool):
     """Connections with TLS to one host."""
 
     ConnectionCls = TlsConnection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.end_lease()
-        super()._put_conn(conn)

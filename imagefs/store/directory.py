@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,11 +183,8 @@ class CacheDirectory:
             ValueError: *key* is malformed.
 
         """
-        stored = self._opened.open(key)
-        try:
+        with closing(self._opened.open(key)) as stored:
             return verify_content(stored)
-        finally:
-            stored.close()
 
     def _free_bytes(self) -> int:
         """The free space of the disk that we may use (fstatvfs(3))."""

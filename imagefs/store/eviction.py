@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from imagefs.core.models import ContentKey
 from imagefs.errors import StoreError
@@ -48,15 +48,12 @@ class Eviction:
             CacheFull, CacheUnusable: the index or the file could not be changed.
 
         """
-        stored = self._opened.open(key)
-        try:
+        with closing(self._opened.open(key)) as stored:
             if stored.name in self._pins:
                 return 0
             if not self._frees_parts:
                 return stored.evict([(0, block_count(key.size_bytes))])
             return stored.evict(segment_blocks(use.number, key.size_bytes) for use in stored.evictable())
-        finally:
-            stored.close()
 
     def _evictions(self, open_contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:
         """Evict step by step, contents that are not open first: how many bytes each step freed."""
@@ -84,11 +81,8 @@ class Eviction:
             runs = [segment_blocks(number, size_bytes) for number in numbers]
         else:
             runs = [(0, block_count(size_bytes))]
-        stored = self._opened.open(record.key)
-        try:
+        with closing(self._opened.open(record.key)) as stored:
             return stored.evict(runs)
-        finally:
-            stored.close()
 
 
 def _evict_open(contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:

@@ -98,6 +98,16 @@ def open_subdirectory(parent: int, name: str) -> int:
     raise CacheUnusable(f"the cache's {name} cannot be made a directory")
 
 
+@contextmanager
+def subdirectory(parent: int, name: str) -> Iterator[int]:
+    """As `open_subdirectory`, closed when the block ends."""
+    descriptor = open_subdirectory(parent, name)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def open_file(parent: int, name: str) -> int:
     """A descriptor of our own regular file *name* in *parent*, open for reading and writing, mode 0600.
 

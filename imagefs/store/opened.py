@@ -5,7 +5,6 @@ Used by `CacheDirectory` and by eviction; any thread.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from imagefs.errors import CacheFull
 from imagefs.store.block_map import BlockMap
 from imagefs.store.content_file import StoredContent
 from imagefs.store.data_file import DataFile
-from imagefs.store.files import open_subdirectory
+from imagefs.store.files import subdirectory
 from imagefs.store.index import ContentRecord, Index
 from imagefs.store.layout import content_name, content_path
 from imagefs.store.space import Space
@@ -53,11 +52,8 @@ class OpenContents:
 
     def _load(self, name: str, key: ContentKey) -> StoredContent:
         folder, file_name = content_path(name)
-        parent = open_subdirectory(self._contents, folder)
-        try:
+        with subdirectory(self._contents, folder) as parent:
             file = DataFile(parent, file_name, key.size_bytes)
-        finally:
-            os.close(parent)
         try:
             if file.is_fresh:
                 self._index.forget_content(name)

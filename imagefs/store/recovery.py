@@ -17,7 +17,7 @@ from imagefs.store.block_map import BlockMap
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.data_file import DataFile
 from imagefs.store.database import Damaged, Database
-from imagefs.store.files import is_own_file, open_file, open_subdirectory, remove_file, remove_if_planted
+from imagefs.store.files import is_own_file, open_file, remove_file, remove_if_planted, subdirectory
 from imagefs.store.index import ContentRecord, Index
 from imagefs.store.journal import take_over_rows
 from imagefs.store.layout import content_name, content_path, is_content_name
@@ -133,26 +133,21 @@ def _survey(contents: int, problems: list[str]) -> dict[str, os.stat_result]:
                 f"content/{folder!r} in the cache directory is not the cache's and was left alone"
             )
             continue
-        parent = open_subdirectory(contents, folder)
-        try:
-            with os.scandir(parent) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        problems.append(
-                            f"content/{folder}/{entry.name!r} is not the cache's and was left alone"
-                        )
-                    elif (
-                        is_own_file(status)
-                        and is_content_name(entry.name)
-                        and content_path(entry.name)[0] == folder
-                    ):
-                        statuses[entry.name] = status
-                    else:
-                        remove_file(parent, entry.name)
-        finally:
-            os.close(parent)
+        with subdirectory(contents, folder) as parent, os.scandir(parent) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    problems.append(f"content/{folder}/{entry.name!r} is not the cache's and was left alone")
+                elif is_own_file(status) and _belongs_in(folder, entry.name):
+                    statuses[entry.name] = status
+                else:
+                    remove_file(parent, entry.name)
     return statuses
+
+
+def _belongs_in(folder: str, name: str) -> bool:
+    """Whether a content's file in *folder* can have this name."""
+    return is_content_name(name) and content_path(name)[0] == folder
 
 
 def _expected_bytes(claimed_bytes: int) -> int:
@@ -164,11 +159,8 @@ def _free_unclaimed(contents: int, index: Index, record: ContentRecord) -> None:
     """Give back the space of the blocks that the index does not claim: written, but never made durable."""
     blocks = BlockMap(record.key.size_bytes, index.load_segments(record.name))
     folder, file_name = content_path(record.name)
-    parent = open_subdirectory(contents, folder)
-    try:
+    with subdirectory(contents, folder) as parent:
         file = DataFile(parent, file_name, record.key.size_bytes)
-    finally:
-        os.close(parent)
     try:
         for first, end in blocks.absent_runs():
             file.free(first * BLOCK_BYTES, min(end * BLOCK_BYTES, record.key.size_bytes))
@@ -178,8 +170,5 @@ def _free_unclaimed(contents: int, index: Index, record: ContentRecord) -> None:
 
 def _remove_content_file(contents: int, name: str) -> None:
     folder, file_name = content_path(name)
-    parent = open_subdirectory(contents, folder)
-    try:
+    with subdirectory(contents, folder) as parent:
         remove_file(parent, file_name)
-    finally:
-        os.close(parent)

@@ -25,7 +25,7 @@ DEADLINES_S: Final = {
 """What the project promises for each kind of call, in seconds. Opening an image may be two calls of the service."""
 
 BUSY_S: Final = 20.0
-"""How much later is still in time: on a busy machine processes start late, and the kernel repeats failed readahead."""
+"""How much later is still in time: on a busy machine processes start late, and failed readahead is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
