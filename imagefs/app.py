@@ -42,7 +42,7 @@ from imagefs.vfs.steward import Steward
 from imagefs.vfs.tree import Tree
 
 if TYPE_CHECKING:
-    from imagefs.publish import PublishSettings
+    from imagefs.publish import Publisher, PublishSettings
 
 logger = logging.getLogger(__name__)
 
@@ -149,31 +149,13 @@ async def _serve_tree(
     errors: LastErrors,
     ready: Callable[[], None],
 ) -> None:
-    session = Session(
-        MountOptions(
-            config.mountpoint,
-            source=f"imagefs:{config.credentials.api_id}",
-            read_only=config.read_only,
-            allow_other=config.allow_other,
-        )
-    )
+    session = Session(_mount_options(config))
     async with trio.open_nursery() as nursery:
         service = _service(client, account, nursery)
         library = Library(cache, service)
         controls = ControlFiles(account, time.time_ns, nursery.start_soon)
-        publisher = None
-        if config.publish is not None:
-            from imagefs.publish import Publisher  # noqa: PLC0415  # takes its time to load, and few mounts publish
-
-            publisher = Publisher(account, config.publish, service.disk_threads, nursery.start_soon)
-            await nursery.start(publisher.serve)
-        drafts = Drafts(
-            account,
-            cache.spool,
-            service.disk_threads,
-            nursery.start_soon,
-            publisher=publisher,
-        )
+        publisher = await _publisher(config, account, service, nursery)
+        drafts = Drafts(account, cache.spool, service.disk_threads, nursery.start_soon, publisher=publisher)
         status = Status(
             _facts(config), account, library, cache, client.tally, service.traffic, errors, publisher
         )
@@ -200,6 +182,28 @@ async def _serve_tree(
             with trio.move_on_after(SHUT_S, shield=True):
                 await library.shut()
             nursery.cancel_scope.cancel()
+
+
+def _mount_options(config: MountConfig) -> MountOptions:
+    return MountOptions(
+        config.mountpoint,
+        source=f"imagefs:{config.credentials.api_id}",
+        read_only=config.read_only,
+        allow_other=config.allow_other,
+    )
+
+
+async def _publisher(
+    config: MountConfig, account: Account, service: Service, nursery: trio.Nursery
+) -> Publisher | None:
+    """What uploads, serving already; None where nothing is to be published. Raises SetupError."""
+    if config.publish is None:
+        return None
+    from imagefs.publish import Publisher  # noqa: PLC0415  # takes its time to load, and few mounts publish
+
+    publisher = Publisher(account, config.publish, service.disk_threads, nursery.start_soon)
+    await nursery.start(publisher.serve)
+    return publisher
 
 
 def _facts(config: MountConfig) -> MountFacts:
