@@ -84,7 +84,7 @@ def ls_command(as_json: bool, **given: object) -> None:
 @_IMAGES
 @settings.account_options
 def evict_command(images: tuple[Path, ...], **given: object) -> int:
-    """Drop the content of images from the cache, but for what is being read. Pinned ones stay.
+    """Drop the content of images from the cache, except what is being read. Pinned ones stay.
 
     \b
     Example:

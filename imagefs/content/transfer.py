@@ -94,7 +94,7 @@ class Transfer:
         self.asked_at = 0.0
         self.opened_at: float | None = None
         self._sampled: tuple[int, float] | None = None
-        # Of the worker thread, but for the fields guarded by _changed:
+        # Of the worker thread, except the fields guarded by _changed:
         self._size_bytes = size_bytes
         self._asked = (first, end)
         self._retriever = retriever

@@ -22,7 +22,7 @@ REQUIRED: Final = {
     "rename": ("image_id", "name"),
     "retrieve": ("image_id",),
 }
-"""Each action with the parameters that it cannot do without."""
+"""Each action with its required parameters."""
 
 
 class Actions:

@@ -103,7 +103,7 @@ def _wrong_content_range(answer: Answer, fault: Fault, _: Account) -> Answer:
 
 
 def _corrupt_byte(answer: Answer, fault: Fault, _: Account) -> Answer:
-    """The byte at ``after_bytes`` of the body has all its bits turned."""
+    """The byte at ``after_bytes`` of the body has all its bits flipped."""
     body: list[Segment] = []
     position = 0
     for segment in answer.body:
@@ -165,7 +165,7 @@ def _on_json(change: Callable[[dict[str, Any], Fault], object]) -> Altering:
 
 
 def _rows(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    """The images that an answer to list or details tells about."""
+    """The images that an answer to list or details is about."""
     return payload["images"] if "images" in payload else [payload["details"]]
 
 
@@ -186,7 +186,7 @@ def _cut_list(payload: dict[str, Any], fault: Fault) -> None:
 
 
 def _on_replica(fields: Callable[[Fault], dict[str, Any]]) -> Altering:
-    """An effect that gives the replica, whose id the answer tells, other details than its source's."""
+    """An effect that gives the replica named in the answer other details than its source's."""
 
     def alter(answer: Answer, fault: Fault, account: Account) -> Answer:
         replica = account.get(_replica_id(answer))

@@ -60,7 +60,7 @@ def read_head(stream: BinaryIO) -> Request | None:
 
 
 def body_length(head: Request) -> int:
-    """How many bytes of body follow *head*. Raises BadRequest where that is not told, or is too much."""
+    """How many bytes of body follow *head*. Raises BadRequest where that is not given, or too large."""
     if "transfer-encoding" in head.headers:
         raise BadRequest(411, "a request needs a Content-Length")
     length = head.headers.get("content-length", "0")

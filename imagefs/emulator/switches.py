@@ -21,7 +21,7 @@ class Switches:
     ``range``: ``image/retrieve`` honours the Range header. ``framing``: how the end of a content is told,
     by Content-Length, chunks, or the end of the connection. ``latency_s``: waited before each answer.
     ``rate_bytes_per_s``: per connection, None for no limit. ``list_success``: ``image/list`` has a
-    ``success`` key. ``list_frozen``: ``image/list`` repeats what it told first since this was turned on.
+    ``success`` key. ``list_frozen``: ``image/list`` repeats its first answer since this was turned on.
     ``saving_s``: from replicate or fetch to active. ``pending_changes``: an image can be renamed and deleted
     before it is active. ``rate_limit_per_s``: signed calls a second, more are answered 429, with
     ``retry_after`` as header where it is set. ``clock_offset_s``: how far the service's clock is ahead.

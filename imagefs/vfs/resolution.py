@@ -78,7 +78,7 @@ class Resolution:
             self._inodes.let_go(inode)
 
     def looked_up(self, inode: int) -> Node | None:
-        """What *inode* stood for when the kernel was told of it; None for an image that is gone."""
+        """What *inode* stood for when the kernel was given it; None for an image that is gone."""
         return self._inodes.get(inode)
 
     def node(self, inode: int) -> Node:

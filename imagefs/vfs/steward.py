@@ -111,7 +111,7 @@ class Cache(Protocol):
         """All that is cached."""
 
     def evict(self, key: ContentKey) -> int:
-        """Drop a content, but for what is in use: how many bytes were freed."""
+        """Drop a content, except what is in use: how many bytes were freed."""
 
     def verify(self, key: ContentKey) -> Verification:
         """Compare what is cached of a content with its checksums."""
