@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import base64
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from web_server import QuietHandler, serving
 
 from imagefs.emulator.fetching import is_fetchable, opener, request_for
 
 CONTENT = b"from elsewhere" * 10_000
 
 
-class Source(BaseHTTPRequestHandler):
+class Source(QuietHandler):
     """A web server with an open file, one that asks for credentials, a short one, and a redirect."""
 
     def do_GET(self) -> None:
@@ -38,19 +37,12 @@ class Source(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
-    def log_message(self, *args: Any) -> None:
-        """Keep quiet."""
-
 
 @pytest.fixture
 def source() -> Iterator[str]:
     """The host and port of the web server."""
-    with HTTPServer(("127.0.0.1", 0), Source) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Source) as address:
+        yield address
 
 
 def fetched(client: Any, clock: Any, location: str, **params: str) -> dict[str, Any]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import pytest
 from mount_programs import attempt, eventually, refusal, run, text
+from web_server import QuietHandler, serving
 
 from imagefs.emulator import Fault
 
@@ -40,32 +38,22 @@ MISTAKES = {
 """Lines that make no sense, and what is said of them."""
 
 
-class Source(BaseHTTPRequestHandler):
+class Source(QuietHandler):
     """A web server that has every file but those called ``missing``."""
 
     def do_GET(self) -> None:
         """Answer by the path."""
         if "missing" in self.path:
             self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        self.wfile.write(CONTENT)
-
-    def log_message(self, *args: Any) -> None:
-        """Keep quiet."""
+        else:
+            self.send_content(CONTENT)
 
 
 @pytest.fixture
 def source() -> Iterator[str]:
     """The host and port of the web server."""
-    with HTTPServer(("127.0.0.1", 0), Source) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Source) as address:
+        yield address
 
 
 @pytest.fixture
