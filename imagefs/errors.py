@@ -263,7 +263,7 @@ def without_frames(error: E) -> E:
     """
     chain: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None and link not in chain:  # an error that is raised again later may lead back to itself
+    while link is not None and link not in chain:  # one that is raised again may lead back to itself
         link.__traceback__ = None
         chain.append(link)
         link = link.__cause__ or link.__context__

@@ -19,7 +19,8 @@ PACKAGES = sorted(
 @pytest.mark.parametrize("package", PACKAGES, ids=str)
 def test_a_package_names_its_modules(package: Path) -> None:
     """Each is in the docstring, and each row of that is about one that exists."""
-    docstring = ast.get_docstring(ast.parse((TOP / package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    source = (TOP / package / "__init__.py").read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source)) or ""
     modules = {file.stem for file in (TOP / package).glob("*.py")}
     subpackages = {file.parent.name for file in (TOP / package).glob("*/__init__.py")}
     named = set(re.findall(r"``(\w+)``", docstring))

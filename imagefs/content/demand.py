@@ -83,5 +83,5 @@ class Demand:
         end = min(self._map.total, block_count(position + window_bytes))
         unhashed, _ = self._proof.unhashed
         if self._blocks.cache_failed and unhashed <= position // BLOCK_BYTES < unhashed + MEMORY_BLOCKS:
-            end = min(end, unhashed + MEMORY_BLOCKS // 2)  # else memory gives up blocks before they are hashed
+            end = min(end, unhashed + MEMORY_BLOCKS // 2)  # else memory gives up unhashed blocks
         return end

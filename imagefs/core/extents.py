@@ -88,12 +88,10 @@ class ExtentSet:
             missing.append((position, end))
         return missing
 
-
     @property
     def total_bytes(self) -> int:
         """How many integers the set holds: bytes where the intervals are offsets."""
         return sum(self._ends) - sum(self._starts)
-
 
     def _overlapping(self, start: int, end: int) -> Extent:
         """The slice of intervals that share at least one integer with [start, end)."""

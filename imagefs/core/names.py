@@ -184,7 +184,6 @@ class NameTable:
         """File names to image ids, in listing order."""
         return self._listed
 
-
     def resolve(self, filename: str) -> str | None:
         """The id of the image that *filename* means here, or None.
 

@@ -30,7 +30,6 @@ def block_count(size_bytes: int) -> int:
     return -(-size_bytes // BLOCK_BYTES)
 
 
-
 def block_range(block: int, size_bytes: int) -> tuple[int, int]:
     """The byte range [start, end) of *block* in a content of *size_bytes*."""
     start = block * BLOCK_BYTES

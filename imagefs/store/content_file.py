@@ -131,7 +131,7 @@ class StoredContent:
         try:
             self._file.write(data, offset)
         except CacheFull:
-            if new_bytes == data.nbytes:  # nothing claims the part that was written, and the index needs the space
+            if new_bytes == data.nbytes:  # nothing claims what was written, and the index needs the space
                 self._file.free(offset, offset + data.nbytes)
             self._space.evict(data.nbytes)
             self._file.write(data, offset)

@@ -209,8 +209,8 @@ _API: Final = (
     Bug(
         "any certificate is trusted",
         "api/transport",
-        '"""Nothing to do: the context has',
-        'args[0].cert_reqs = "CERT_NONE"\n        """Nothing to do: the context has',
+        '"""Does nothing: the context has',
+        'args[0].cert_reqs = "CERT_NONE"\n        """Does nothing: the context has',
         "test_api_tls.py::test_an_unknown_certificate_is_refused_at_once",
     ),
     Bug(

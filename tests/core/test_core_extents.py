@@ -99,7 +99,6 @@ def test_an_extent_ends_where_it_ends(interval: tuple[int, int], covered: bool) 
     assert ExtentSet([(3, 9), (11, 12)]).covers(*interval) == covered
 
 
-
 def test_iteration_allows_changes() -> None:
     """A loop over the extents may remove what it visits."""
     extents = ExtentSet([(1, 4), (6, 8)])

@@ -288,7 +288,6 @@ def test_a_table_made_from_an_earlier_one_is_as_if_made_anew(
                 assert table.resolve(filename) == anew.resolve(filename)
 
 
-
 def test_rsync_s_copy_of_the_control_file_is_known() -> None:
     """By the name that it has until it is renamed."""
     assert names.is_copy_of_control(".fetch.V0XsS5")
