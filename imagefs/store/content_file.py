@@ -254,9 +254,16 @@ class StoredContent:
         self._forget(runs_of(sorted(set(blocks))))
 
     def _forget(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Forget all of *runs*, after writes that are going on; what failed for some of them is raised at the end."""
+        failure: StoreError | None = None
         for first, end in runs:
             with self._ranges.hold(first, end):
-                self._forget_held([(first, end)])
+                try:
+                    self._forget_held([(first, end)])
+                except StoreError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
 
     def _forget_held(self, runs: Sequence[tuple[int, int]]) -> int:
         """Forget *runs* of blocks, held by the caller, the index first: how many bytes were freed."""

@@ -115,6 +115,35 @@ def test_a_failed_sync_forgets_what_it_was_for(
     content.close()
 
 
+@pytest.mark.parametrize("failing", ["index", "file"])
+def test_all_that_is_forgotten_is_absent_though_the_disk_fails(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """What a failed sync may have lost, and what is damaged: in several places, and no change of the disk succeeds."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 5)
+    content.flush()
+    write(content, 8, 9)
+    write(content, 12, 13)
+
+    def fail(*_: object) -> None:
+        raise CacheUnusable("the disk fails")
+
+    monkeypatch.setattr(content._file, "sync", fail)
+    if failing == "index":
+        monkeypatch.setattr(cache.index, "save_content", fail)
+    else:
+        monkeypatch.setattr(content._file, "free", fail)
+    with pytest.raises(CacheUnusable):
+        content.flush()
+    assert present_blocks(content) == {0, 1, 2, 3, 4}
+    with pytest.raises(CacheUnusable):
+        content.forget_blocks([1, 3])
+    assert present_blocks(content) == {0, 2, 4}
+    monkeypatch.undo()
+    content.close()
+
+
 def test_an_index_that_fails_is_tried_again(cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the index could not take is taken by the next flush, and read meanwhile."""
     content = cache.content(key_of(1, CONTENT_BYTES))
