@@ -89,10 +89,8 @@ class Offer:
         length = min(CHUNK_BYTES, stop - start)
         return await trio.to_thread.run_sync(self.content.read, start, length, limiter=self.disk_threads)
 
-    async def withdraw(self) -> None:
-        """End all downloads, then close the content."""
-        if self.withdrawn:
-            return
+    async def end_downloads(self) -> None:
+        """Nobody reads the content any more when this returns, nor begins to."""
         self.withdrawn = True
         with trio.CancelScope(shield=True):
             while self._downloads:
@@ -100,4 +98,11 @@ class Offer:
                     scope.cancel()
                 self._idle = trio.Event()
                 await self._idle.wait()
+
+    async def withdraw(self) -> None:
+        """End all downloads, then close the content."""
+        if self.withdrawn:
+            return
+        await self.end_downloads()
+        with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self.content.close, limiter=self.disk_threads)

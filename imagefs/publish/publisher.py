@@ -123,6 +123,7 @@ class Publisher:
         except BaseException:
             self._offers.pop(offer.token)
             self._turns.release()
+            await offer.end_downloads()  # the service may have begun before its answer was lost
             raise
         logger.info("%r is published as image %s until the service has fetched it.", name, upload.image_id)
         self._spawn(self._see_through, offer, upload)
@@ -164,7 +165,8 @@ class Publisher:
 
     async def _until_active(self, offer: Offer, image_id: str) -> None:
         """Raises ImageFailed, NotFound, or Unreachable where the service does not ask, or takes too long."""
-        with trio.move_on_after(FIRST_REQUEST_S) as patience:
+        began = offer.requests > 0  # before the service had answered
+        with trio.move_on_after(EXPIRY_S if began else FIRST_REQUEST_S) as patience:
             offer.asked = lambda: setattr(patience, "deadline", trio.current_time() + EXPIRY_S)
             await self._account.wait_active(image_id)
         if patience.cancelled_caught:

@@ -104,6 +104,7 @@ class Spool:
         """Give the file and its space back; once."""
         with self._lock:
             os.close(self._descriptor)
+            self._descriptor = -1  # so that a late call fails, and does not meet another file
             self._space.set_cached(self._name, 0)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from imagefs.core.control_lines import FetchRequest
 from imagefs.core.models import ContentKey
@@ -45,7 +46,10 @@ class Content:
 
 @dataclass(eq=False)
 class FakeAccount:
-    """Accepts each request, or answers *refusal*; its images are active, or fail with *failure*, when told so."""
+    """Accepts each request, or answers *refusal*; its images are active, or fail with *failure*, when told so.
+
+    What *asked* begins comes before the answer.
+    """
 
     refusal: ImagefsError | None = None
     failure: ImagefsError | None = None
@@ -56,6 +60,8 @@ class FakeAccount:
 
     async def fetch(self, request: FetchRequest, region: str, expected: ContentKey | None = None) -> str:
         """The id of the new image."""
+        self.asked()
+        await wait_all_tasks_blocked()
         if self.refusal is not None:
             raise self.refusal
         self.requests.append((request, region, expected))

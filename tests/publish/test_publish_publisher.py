@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from publish_fakes import ISO, Content, FakeAccount
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from imagefs.core.models import ContentKey
-from imagefs.errors import ImageFailed, NotSupported, RefusedQuota, Unreachable
+from imagefs.errors import AnswerLost, ImageFailed, NotSupported, RefusedQuota, Unreachable
 from imagefs.publish import Publisher, PublishSettings
 from imagefs.publish import publisher as publishing
 
@@ -92,6 +93,46 @@ def test_a_service_that_asked_gets_longer():
         assert trio.current_time() == pytest.approx(publishing.EXPIRY_S, abs=1)
 
     play(story, FakeAccount())
+
+
+def test_a_service_that_asks_before_it_answers_gets_longer_as_well():
+    """It downloads all in one request, which may have begun when it tells what it calls the image."""
+
+    async def story(publisher: Publisher, account: FakeAccount) -> None:
+        def ask() -> None:
+            publisher.offers[0].requests += 1
+            publisher.offers[0].asked()
+
+        account.asked = ask
+        upload = await publisher.publish("toronto", "disk", Content())
+        with pytest.raises(Unreachable, match="asked 1 times"):
+            await upload.wait()
+        assert trio.current_time() == pytest.approx(publishing.EXPIRY_S, abs=1)
+
+    play(story, FakeAccount())
+
+
+def test_a_download_ends_where_the_answer_to_the_request_is_lost():
+    """What was offered is its owner's again, who closes it: nobody may read it any more."""
+
+    async def story(publisher: Publisher, account: FakeAccount) -> None:
+        ended = trio.Event()
+
+        async def download() -> None:
+            with publisher.offers[0].download():
+                await trio.sleep_forever()
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            account.asked = partial(nursery.start_soon, download)
+            with pytest.raises(AnswerLost):
+                await publisher.publish("toronto", "disk", Content())
+            assert publisher.offers == ()
+            await wait_all_tasks_blocked()
+            assert ended.is_set()
+            nursery.cancel_scope.cancel()
+
+    play(story, FakeAccount(refusal=AnswerLost("It may have been carried out.")))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_cases import MIB, open_cache
 
-from imagefs.errors import CacheFull
+from imagefs.errors import CacheFull, CacheUnusable
 from imagefs.store.directory import CacheDirectory
 
 STEPS = st.lists(
@@ -126,3 +126,13 @@ def test_two_spools_are_counted_apart(cache: CacheDirectory) -> None:
     assert cache.usage().cached_bytes == 20
     assert other.read(100, 20) == b"y" * 20
     other.close()
+
+
+def test_who_reads_a_closed_spool_meets_no_other_file(cache: CacheDirectory, tmp_path: Path) -> None:
+    """The next file to be opened gets the number of its descriptor."""
+    (tmp_path / "other").write_bytes(b"not yours")
+    spool = cache.spool()
+    spool.write(0, b"mine")
+    spool.close()
+    with (tmp_path / "other").open("rb"), pytest.raises(CacheUnusable):
+        spool.read(0, 4)
