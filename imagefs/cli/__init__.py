@@ -35,6 +35,7 @@ from typing import Final
 import click
 
 from imagefs import __version__
+from imagefs.cli import streams
 from imagefs.cli.privacy import keep_memory_private
 from imagefs.cli.terminal import printable
 from imagefs.errors import ImagefsError
@@ -112,6 +113,7 @@ def commands() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Every failure is one line on stderr."""
+    streams.stand_in()
     try:
         status = _run(arguments)
     except KeyboardInterrupt:  # while that line was written

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import click
+
 from imagefs.cli.asking import CHANGE_S, ask_one, live_mount
 from imagefs.cli.mount_options import BY_KEY
 from imagefs.cli.settings import Settings
+from imagefs.cli.showing import plain
 from imagefs.core.models import ContentKey, account_name
 from imagefs.errors import ImageUnusable, SetupError
 from imagefs.store import CacheDirectory
@@ -143,7 +146,7 @@ def cache_of(settings: Settings) -> Iterator[Cache | None]:
     account = settings.credentials()
     path = settings.cache_dir(account.api_id)
     mount = live_mount(account.api_id, settings["api_url"])
-    if mount is not None and Path(mount[1]["cache"]["dir"]).absolute() == path.absolute():
+    if mount is not None and Path(mount[1]["cache"]["dir"]) == path:
         yield MountedCache(mount[0])
         return
     if not path.exists():
@@ -151,6 +154,8 @@ def cache_of(settings: Settings) -> Iterator[Cache | None]:
         return
     limit: Any = BY_KEY["cache_size"].default
     directory = CacheDirectory.open(path, owner="(imagefs cache)", max_bytes=limit, min_free_bytes=0)
+    for problem in directory.problems:  # no mount finds them any more
+        click.echo(f"imagefs: {plain(problem)}", err=True)
     try:
         yield ClosedCache(directory, account_name(settings["api_url"], account.api_id))
     finally:

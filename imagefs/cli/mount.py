@@ -17,6 +17,7 @@ from imagefs.cli.asking import is_dead
 from imagefs.cli.paths import Untouched
 from imagefs.errors import ImagefsError, SetupError
 from imagefs.fuse.mountpoint import may_allow_other, prepare_mountpoint
+from imagefs.fuse.mounts import absolute
 
 if TYPE_CHECKING:
     from imagefs.core.models import Credentials
@@ -76,7 +77,7 @@ def _serve(
     from imagefs import app  # noqa: PLC0415  # loads libfuse, which --help and a missing fuse3 must not need
 
     config = app.MountConfig(
-        mountpoint=mountpoint,
+        mountpoint=absolute(mountpoint),
         credentials=account,
         api_url=chosen["api_url"],
         cache_dir=chosen.cache_dir(account.api_id),

@@ -87,9 +87,10 @@ class Settings:
         return str(self.credentials_file)
 
     def cache_dir(self, api_id: str) -> Path:
-        """The cache directory of the account *api_id*."""
+        """The cache directory of the account *api_id*, wherever a process goes."""
         own: Path | None = self["cache_dir"]
-        return own or platformdirs.user_cache_path("imagefs") / account_name(self["api_url"], api_id)
+        default = platformdirs.user_cache_path("imagefs") / account_name(self["api_url"], api_id)
+        return (own or default).absolute()
 
 
 def account_options(command: Command) -> Command:

@@ -304,11 +304,17 @@ static struct fuse_buf received;
 /*
  * pyfuse3 processes a request directly after it has received it, and its handlers copy what they need before they
  * return. Its own buffer stays as empty as it was, so that it has nothing to free.
+ *
+ * What the kernel has announced may be gone by now: a request with the program that was killed, an interrupt because
+ * its request was answered. As the descriptor does not block (session.py), that is no wait for the next request, which
+ * would be one of the whole process; and for pyfuse3 it is as if a signal had come: it goes on as before.
  */
 EXPORTED int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
 {
+    int result = libfuse.session_receive_buf(se, &received);
+
     (void)buf;
-    return libfuse.session_receive_buf(se, &received);
+    return result == -EAGAIN ? -EINTR : result;
 }
 
 EXPORTED void fuse_session_process_buf(struct fuse_session *se, const struct fuse_buf *buf)

@@ -82,7 +82,9 @@ def _failure_of_fusermount(mountpoint: Path, *, lazy: bool) -> str | None:
     """Why fusermount3 did not unmount *mountpoint*; None where it did."""
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(absolute(mountpoint))]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # no shell, and after --
+        done = subprocess.run(  # noqa: S603  # no shell, and after --
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
     except FileNotFoundError as error:
         raise SetupError("fusermount3 is not installed. On Debian: apt-get install fuse3") from error
     return done.stderr.strip().removeprefix("fusermount3: ") if done.returncode else None

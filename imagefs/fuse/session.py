@@ -6,12 +6,14 @@ pyfuse3 keeps one session per process, so there is at most one :class:`Session` 
 from __future__ import annotations
 
 import logging
+import os
 import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import pyfuse3
@@ -19,7 +21,7 @@ import trio
 
 from imagefs.errors import SetupError
 from imagefs.fuse import interpose
-from imagefs.fuse.mounts import READ_AHEAD_KB, absolute, mount_at
+from imagefs.fuse.mounts import READ_AHEAD_KB, Mount, absolute, mount_at
 from imagefs.fuse.operations import Operations
 
 logger = logging.getLogger(__name__)
@@ -57,52 +59,91 @@ class Session:
 
     def __init__(self, options: MountOptions) -> None:
         self._options = options
+        self._mountpoint = absolute(options.mountpoint)
         self._mounted = False
+        self._device: str | None = None
+        self._serving = trio.CancelScope()
         logging.getLogger("pyfuse3").addFilter(_is_worth_saying)
 
     def mount(self, operations: Operations) -> None:
-        """Mount the tree. Raises SetupError."""
+        """Mount the tree; from here to the end of the process, signals ask for nothing but the unmount.
+
+        Raises SetupError.
+        """
+        self._heed_signals()
         try:
-            pyfuse3.init(operations, str(absolute(self._options.mountpoint)), self._options.for_fuse())
+            pyfuse3.init(operations, str(self._mountpoint), self._options.for_fuse())
         except RuntimeError as error:
             raise SetupError(
                 f"{self._options.mountpoint} could not be mounted: FUSE refused (is /dev/fuse there and usable, "
                 "and fuse3 installed?)."
             ) from error
         self._mounted = True
-        if not interpose.in_use():
+        try:
+            self._set_up()
+        except BaseException:
+            self.unmount()
+            raise
+
+    def _set_up(self) -> None:
+        """What is to be done once the kernel has mounted the tree."""
+        if interpose.in_use():
+            os.set_blocking(_fuse_device(), False)  # interpose.c says why
+        else:
             logger.warning(
                 "Without the addition to libfuse, which was not built when imagefs was installed, copies between "
                 "regions read and write every byte, and Ctrl-C may have to wait."
             )
-        self._raise_read_ahead()
+        mount = mount_at(self._mountpoint)
+        if mount is not None:
+            self._device = mount.device
+            self._raise_read_ahead(mount)
 
     async def serve(self, operations: Operations, ready: Callable[[], None]) -> None:
         """Answer the kernel until the tree is unmounted from outside or a signal asks for it."""
-        async with trio.open_nursery() as nursery:
-            # A signal may come as soon as others know that all is ready.
-            await nursery.start(self._await_signal, nursery.cancel_scope)
-            nursery.start_soon(self._await_disconnection, nursery.cancel_scope)
-            nursery.start_soon(operations.requests.look_after_callers)
-            with operations.requests.copying(operations.copy_file_range, nursery):
-                ready()
-                await pyfuse3.main(max_tasks=MAX_REQUESTS)
-            nursery.cancel_scope.cancel()
+        with self._serving:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._await_disconnection)
+                nursery.start_soon(operations.requests.look_after_callers)
+                with operations.requests.copying(operations.copy_file_range, nursery):
+                    ready()
+                    await pyfuse3.main(max_tasks=MAX_REQUESTS)
+                self._serving.cancel()
 
     def unmount(self) -> None:
         """Unmount if still mounted. Requests that wait fail, and files that are open stop working."""
         if self._mounted:
             self._mounted = False
-            pyfuse3.close(unmount=True)
+            pyfuse3.close(unmount=self._is_there())
 
-    async def _await_signal(self, scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(*UNMOUNT_SIGNALS) as signals:
-            task_status.started()
-            async for received in signals:
-                logger.info("Unmounting %s on %s.", self._options.mountpoint, signal.Signals(received).name)
-                scope.cancel()
+    def _is_there(self) -> bool:
+        """Whether the mount point leads to this mount, as libfuse unmounts whatever it finds there.
 
-    async def _await_disconnection(self, scope: trio.CancelScope) -> None:
+        After a lazy unmount that can be another one.
+        """
+        try:
+            mount = mount_at(self._mountpoint)
+        except OSError:
+            return True  # no descriptor is left for a look
+        return self._device is None or (mount is not None and mount.device == self._device)
+
+    def _heed_signals(self) -> None:
+        """Have signals end the serving, and never the process: a terminal that is closed sends two at once."""
+        token = trio.lowlevel.current_trio_token()
+
+        def heed(number: int, _frame: FrameType | None) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(self._end, number)
+
+        for number in UNMOUNT_SIGNALS:
+            signal.signal(number, heed)
+
+    def _end(self, number: int) -> None:
+        if not self._serving.cancel_called:
+            logger.info("Unmounting %s on %s.", self._options.mountpoint, signal.Signals(number).name)
+            self._serving.cancel()
+
+    async def _await_disconnection(self) -> None:
         """End when the tree was unmounted from outside: pyfuse3 would first wait for the requests under way.
 
         These are requests of processes that were killed. The kernel reports the end of a connection as POLLERR.
@@ -111,12 +152,9 @@ class Session:
         device.register(_fuse_device(), 0)
         while not device.poll(0):  # noqa: ASYNC110  # the kernel has no event for it that trio could await
             await trio.sleep(DISCONNECTION_CHECK_S)
-        scope.cancel()
+        self._serving.cancel()
 
-    def _raise_read_ahead(self) -> None:
-        mount = mount_at(self._options.mountpoint)
-        if mount is None:
-            return
+    def _raise_read_ahead(self, mount: Mount) -> None:
         knob = mount.read_ahead_knob
         try:
             knob.write_text(f"{READ_AHEAD_KB}\n")

@@ -2,10 +2,17 @@
 
 Whatever is done to a file named after an operation of pyfuse3 goes well, but that operation, which never ends. Each
 read, copy and endless operation is a line on standard output. All other files are there, too, but those to be made.
+
+After SIGUSR1, the next request is received only when a line has come on standard input. With a second argument, the
+process has only one descriptor left when it mounts.
 """
 
 from __future__ import annotations
 
+import os
+import resource
+import select
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -157,9 +164,57 @@ class Dummy(pyfuse3.Operations):
         return []
 
 
+class Hesitation(trio.abc.Instrument):
+    """Stands still between the announcement of a request and its reception, where SIGUSR1 asked for that."""
+
+    def __init__(self) -> None:
+        self._is_due = False
+        self._is_over = trio.Event()
+        self._announced = select.poll()
+        signal.signal(signal.SIGUSR1, self._make_due)
+
+    def _make_due(self, *_: object) -> None:
+        links = Path("/proc/self/fd").iterdir()
+        device = next(int(link.name) for link in links if os.path.realpath(link) == "/dev/fuse")
+        self._announced.register(device, select.POLLIN)
+        self._is_due = True
+        print("next time", flush=True)
+
+    def after_io_wait(self, timeout: float) -> None:
+        if self._is_due and self._announced.poll(0):
+            self._is_due = False
+            print("announced", flush=True)
+            sys.stdin.readline()
+            self._is_over.set()
+
+    async def tell_when_over(self) -> None:
+        """Whether anything goes on after that."""
+        await self._is_over.wait()
+        await trio.sleep(0.01)
+        print("went on", flush=True)
+
+
+def _leave_one_descriptor() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_one = os.dup(sys.stdin.fileno())
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + 1, hard))
+
+
 async def _main(mountpoint: Path) -> None:
+    hesitation = Hesitation()
+    trio.lowlevel.add_instrument(hesitation)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hesitation.tell_when_over)
+        await _serve(mountpoint)
+        nursery.cancel_scope.cancel()
+
+
+async def _serve(mountpoint: Path) -> None:
     operations = Dummy()
     session = Session(MountOptions(mountpoint, source="dummy"))
+    if len(sys.argv) > 2:
+        _leave_one_descriptor()
     session.mount(operations)
     try:
         await session.serve(operations, lambda: print("mounted", flush=True))

@@ -28,7 +28,7 @@ class Filesystem:
     def __init__(self, mountpoint: Path) -> None:
         self.mountpoint = mountpoint
         command = [sys.executable, str(HERE / "dummy_filesystem.py"), str(mountpoint)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._lines: SimpleQueue[str] = SimpleQueue()
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
@@ -59,6 +59,17 @@ class Filesystem:
         done = subprocess.run(command, cwd=self.mountpoint, capture_output=True, text=True, check=True)
         return done.stdout
 
+    def hesitate(self) -> None:
+        """Have it announced when there is a request, which is not received before :meth:`go_on`."""
+        self._process.send_signal(signal.SIGUSR1)
+        self.wait_for("next time")
+
+    def go_on(self) -> None:
+        """It is received now."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
     @property
     def pipes(self) -> list[str]:
         """The pipes that its process has made."""
@@ -78,6 +89,8 @@ class Filesystem:
         self._process.kill()
         self._process.wait()
         self._listener.join()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
 
 @pytest.fixture
@@ -121,6 +134,17 @@ def test_a_killed_program_ends_at_once(filesystem):
     assert answer_of(client) == ""
 
 
+def test_a_request_that_is_gone_when_it_shall_be_received_holds_up_nobody(filesystem):
+    """Its program was killed after the kernel had announced it: there is nothing to receive, and all else goes on."""
+    filesystem.hesitate()
+    with subprocess.Popen(["stat", str(filesystem.mountpoint / "any")], stdout=subprocess.DEVNULL) as program:
+        filesystem.wait_for("announced")
+        program.kill()
+    filesystem.go_on()
+    filesystem.wait_for("went on")
+    assert filesystem.run("stat", "-c", "%s", "any") == f"{3 << 30}\n"
+
+
 def test_cp_of_gibibytes_is_one_request(filesystem):
     """A sparse file that says it is not is copied without a read."""
     filesystem.run("cp", "source", "target")
@@ -147,6 +171,19 @@ def test_a_mount_that_ends_lets_copies_go(filesystem):
     filesystem.wait_for("copy_file_range")
     assert filesystem.end() == 0
     assert answer_of(client) in ("EINTR", "ECONNABORTED", "ENOTCONN")
+
+
+@pytest.mark.root
+def test_a_mount_that_cannot_be_served_does_not_stay(tmp_path):
+    """The kernel has made it, and then there is no descriptor left for the rest."""
+    command = [sys.executable, str(HERE / "dummy_filesystem.py"), str(tmp_path), "one descriptor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S)
+    stays = mount_at(tmp_path) is not None
+    if stays:
+        subprocess.run(["fusermount3", "-u", "-z", str(tmp_path)], check=True)
+    assert done.returncode == 1
+    assert "Too many open files" in done.stderr
+    assert not stays
 
 
 @pytest.mark.parametrize("module", ["imagefs.app", "imagefs.fuse.requests", "imagefs.fuse.errnos"])

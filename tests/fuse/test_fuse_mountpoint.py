@@ -112,3 +112,11 @@ def test_a_mount_point_called_busy_is_not_taken_for_a_busy_mount(tmp_path: Path)
     """fusermount3 names the path in what it says."""
     with pytest.raises(SetupError, match=r"could not be unmounted|not installed"):
         unmount(tmp_path / "busy")
+
+
+def test_a_mount_point_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    """It is named in fusermount3's complaint."""
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    path.mkdir()
+    with pytest.raises(SetupError, match="could not be unmounted"):
+        unmount(path)

@@ -59,6 +59,17 @@ def test_the_foreground_ends_on_a_signal(service, prepare, number):
     assert not mounted.is_mounted
 
 
+def test_two_signals_at_once_unmount_cleanly(prepare):
+    """As of a terminal that is closed: the second does not end the process before the first has unmounted."""
+    mounted = prepare()
+    with subprocess.Popen(mounted.foreground_command, env=environment_of(MYSELF)) as process:
+        eventually(lambda: "Mounted on" in mounted.log, within_s=60)
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGHUP, signal.SIGCONT):
+            process.send_signal(number)
+        assert process.wait(60) == 0
+    assert not mounted.is_mounted
+
+
 def test_ctrl_c_while_the_mount_waits_for_the_service(service, prepare):
     """The command and what it began in the background end together, and nothing is mounted."""
     service.switches.latency_s = 600.0
@@ -120,13 +131,23 @@ def test_the_background_keeps_nothing_of_the_caller(service, mount):
     assert os.getsid(mounted.pid) == mounted.pid
 
 
+def test_a_caller_without_standard_streams(prepare):
+    """What is open under their numbers is not taken for them, nor closed as such."""
+    mounted = prepare()
+    run("sh", "-c", '"$@" <&- >&- 2>&-', "sh", *mounted.command)
+    process = f"/proc/{mounted.pid}"
+    assert {os.readlink(f"{process}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}
+    assert text("ls", mounted.path)
+    mounted.umount()
+
+
 def test_a_relative_mount_point_and_files_work(service, prepare):
     """Relative paths mean what they meant when the command was run."""
     mounted = prepare()
     command = [word.replace(f"{mounted.path.parent}/", "") for word in mounted.foreground_command[:-1]]
     run("env", "-C", mounted.path.parent, *command)
     assert text("ls", mounted.path)
-    assert (mounted.path.parent / "cache").is_dir()
+    assert (mounted.path.parent / "cache/lock").read_text() == f"{mounted.pid} {mounted.path}\n"
     mounted.umount()
 
 
@@ -163,6 +184,21 @@ def test_a_lazy_umount_detaches_a_busy_mount(service, mount):
         file.close()
         assert umount.wait(20) == 0
     assert mounted.ended()
+
+
+def test_the_end_of_a_detached_mount_leaves_the_next_one_alone(service, mount, prepare):
+    """Its process goes on while a file is open; when it ends, another mount may be where it was."""
+    service.add_image("a", "toronto", b"abc")
+    first, second = mount(), prepare(name="b")
+    second.path = first.path
+    with started("tail", "-f", first / "toronto/a") as reader:
+        assert reader.stdout.read(3) == b"abc"
+        run("fusermount3", "-u", "-z", first.path)
+        second.mount()
+        first.send(signal.SIGTERM)
+        assert first.ended()
+    assert second.is_mounted
+    assert run("cat", second / "toronto/a") == b"abc"
 
 
 @pytest.mark.root
