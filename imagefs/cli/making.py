@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imagefs.cli import settings
-from imagefs.cli.asking import CHANGE_S, STATUS_S, ask_one, live_mount, mountpoint_of, require_region
+from imagefs.cli.asking import CHANGE_S, STATUS_S, ask, ask_one, live_mount, mountpoint_of, require_region
 from imagefs.cli.paths import ImageOperand, Untouched, image_id_in, path_of
 from imagefs.cli.service import client_of, image_of
 from imagefs.cli.showing import plain
@@ -180,6 +180,6 @@ def wait_command(paths: tuple[Path, ...]) -> int:
     Example:
       imagefs wait ~/images/montreal/*.iso && echo all there
     """
-    for path in paths:
-        mountpoint_of(path)
+    for mountpoint in dict.fromkeys(map(mountpoint_of, paths)):
+        ask("get", "user.imagefs.pid", mountpoint, within_s=STATUS_S)  # whether it answers at all
     return wait_through_mount([Path(os.path.abspath(path)) for path in paths])  # noqa: PTH100  # touches nothing

@@ -368,6 +368,20 @@ _STORE: Final = (
         "test_store_crash.py::test_a_failed_sync_forgets_what_it_was_for",
     ),
     Bug(
+        "what is forgotten stays behind the first failure",
+        "store/content_file",
+        "                    failure = error\n",
+        "                    raise\n",
+        "test_store_crash.py::test_all_that_is_forgotten_is_absent_though_the_disk_fails",
+    ),
+    Bug(
+        "who reads a closed spool reads another file",
+        "store/spool",
+        "            self._descriptor = -1",
+        "            pass",
+        "test_store_spool.py::test_who_reads_a_closed_spool_meets_no_other_file",
+    ),
+    Bug(
         "what the index did not take is not tried again",
         "store/content_file",
         "self._blocks.note_unsaved(numbers)",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cli_terminal import Terminal
 from mount_point import Mounted
-from mount_programs import MYSELF, eventually, nobody, refusal, run, text
+from mount_programs import MYSELF, eventually, nobody, refusal, run, started, text
 
 from imagefs.emulator import Emulator
 from imagefs.emulator.faults import Fault
@@ -218,9 +218,12 @@ def test_mounts_that_do_not_answer(mount: MakeMount, service: Emulator) -> None:
     commands = Commands(mounted, service)
     mounted.send(signal.SIGSTOP)
     try:
-        done = mounted.imagefs("status", "--json", mounted.path)
-        assert done.returncode == 1
-        assert "does not answer" in json.loads(done.stdout)[0]["problem"]
+        with started(*MYSELF.imagefs, "wait", mounted / "toronto/x") as waiting:
+            done = mounted.imagefs("status", "--json", mounted.path)
+            assert done.returncode == 1
+            assert "does not answer" in json.loads(done.stdout)[0]["problem"]
+            assert b"does not answer" in waiting.communicate(timeout=60)[1]
+            assert waiting.returncode == 1
         assert commands.say("umount", "--lazy", mounted.path) == ""
     finally:
         mounted.send(signal.SIGCONT)
