@@ -13,7 +13,7 @@ def stand_in() -> None:
     when it leaves its terminal.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # the three standard streams
-        os.set_inheritable(number, True)  # the function has it so
+        os.set_inheritable(number, True)
     os.close(number)
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
