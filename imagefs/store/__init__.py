@@ -12,7 +12,7 @@ Synchronous code for worker threads; nothing here knows trio, the network, or wh
 ``recovery``        making index and files agree when the directory is opened
 ``lock``            one mount per directory
 ``content_file``    one content: its blocks written, read, made durable, forgotten
-``block_map``       which blocks of a content are there and what their sums are, in memory
+``block_table``     which blocks of a content are there and what their sums are, in memory
 ``data_file``       one sparse file and its system calls
 ``spool``           bytes that a program writes, of content that is not known yet
 ``range_lock``      who is changing which blocks right now

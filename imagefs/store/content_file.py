@@ -4,7 +4,7 @@ Used by the content room on worker threads, several at once. The order that make
 before the index claims it, and the index has let go of it before its space is given back.
 
 Locks, always taken in this order: one flush at a time, the blocks being changed (`RangeLock`), one commit to
-the index at a time. `BlockMap` and `Index` have locks of their own, held for single calls.
+the index at a time. `BlockTable` and `Index` have locks of their own, held for single calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from imagefs.errors import CacheFull, CacheUnusable, StoreError
-from imagefs.store.block_map import BlockMap, SegmentUse
+from imagefs.store.block_table import BlockTable, SegmentUse
 from imagefs.store.blocks import (
     BLOCK_BYTES,
     SEGMENT_BYTES,
@@ -50,7 +50,7 @@ class StoredContent:
     def __init__(
         self,
         record: ContentRecord,
-        blocks: BlockMap,
+        blocks: BlockTable,
         file: DataFile,
         index: Index,
         space: Space,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from imagefs.core.models import ContentKey, ImageDetails, ListedImage
-from imagefs.store.block_map import SegmentRow
+from imagefs.store.block_table import SegmentRow
 from imagefs.store.database import Database
 from imagefs.store.saved_json import dump_details, dump_listing, load_details, load_listing
 from imagefs.store.schema import INDEX, seal_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imagefs.core.models import LARGEST_IMAGE_BYTES, ContentKey
 from imagefs.errors import CacheFull
-from imagefs.store.block_map import BlockMap
+from imagefs.store.block_table import BlockTable
 from imagefs.store.content_file import StoredContent
 from imagefs.store.data_file import DataFile
 from imagefs.store.files import subdirectory
@@ -58,7 +58,7 @@ class OpenContents:
             if file.is_fresh:
                 self._index.forget_content(name)
             record = self._index.load_content(name) or ContentRecord(name, key, verified=False)
-            blocks = BlockMap(key.size_bytes, self._index.load_segments(name))
+            blocks = BlockTable(key.size_bytes, self._index.load_segments(name))
         except BaseException:
             file.close()
             raise

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from imagefs.errors import CacheUnusable
-from imagefs.store.block_map import BlockMap
+from imagefs.store.block_table import BlockTable
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.data_file import DataFile
 from imagefs.store.database import Damaged, Database
@@ -157,7 +157,7 @@ def _expected_bytes(claimed_bytes: int) -> int:
 
 def _free_unclaimed(contents: int, index: Index, record: ContentRecord) -> None:
     """Give back the space of the blocks that the index does not claim: written, but never made durable."""
-    blocks = BlockMap(record.key.size_bytes, index.load_segments(record.name))
+    blocks = BlockTable(record.key.size_bytes, index.load_segments(record.name))
     folder, file_name = content_path(record.name)
     with subdirectory(contents, folder) as parent:
         file = DataFile(parent, file_name, record.key.size_bytes)

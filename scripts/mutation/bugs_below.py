@@ -355,7 +355,7 @@ _STORE: Final = (
     ),
     Bug(
         "what is being synced is claimed",
-        "store/block_map",
+        "store/block_table",
         "bytes(int(state == DURABLE) for state in range(256))",
         "bytes(int(state != ABSENT) for state in range(256))",
         "test_store_crash.py::test_a_block_written_during_a_sync_is_not_claimed_by_it",

@@ -13,7 +13,7 @@ from store_cases import MIB, block_bytes, key_of, open_cache, present_blocks, wr
 
 from imagefs.core.models import ImageDetails, ListedImage
 from imagefs.errors import CacheFull, CacheUnusable
-from imagefs.store.block_map import SegmentRow
+from imagefs.store.block_table import SegmentRow
 from imagefs.store.index import ContentRecord, Index, SavedListing
 from imagefs.store.saved_json import dump_details, dump_listing, load_details, load_listing
 from imagefs.store.schema import INDEX

@@ -72,7 +72,7 @@ class _Segment:
     used_ns: int = 0
 
 
-class BlockMap:
+class BlockTable:
     """The state of every block of one content.
 
     ``present`` has one byte per block, zero where the block is absent. A block's state goes::
