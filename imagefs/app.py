@@ -237,6 +237,7 @@ def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> 
         disk_threads=trio.CapacityLimiter(DISK_THREADS),
         hash_threads=trio.CapacityLimiter(HASH_THREADS),
         note_error=account.note_error,
+        doubt=account.doubt_details,
     )
 
 

@@ -148,22 +148,20 @@ class Account:
         self._note_asked(image_id)
         return self._changes.expected_details(image_id) or self._details.known(image_id)
 
-    async def details(self, image_id: str, *, fresh: bool = False) -> ImageDetails:
-        """An image's details, by a call where they are not known or *fresh* ones are asked for.
+    async def details(self, image_id: str) -> ImageDetails:
+        """An image's details, by a call where they are not known.
 
         Name, region and status are those of the listing. An image that this mount has asked for has the size
         of its source, and no checksum, until it is active. Raises ServiceError; a failure is answered from
         memory for a few seconds.
         """
         region = self._note_asked(image_id)
-        known = self._changes.expected_details(image_id)
-        if known is None and not fresh:
-            known = self._details.known(image_id)
+        known = self._changes.expected_details(image_id) or self._details.known(image_id)
         if known is not None:
             await trio.lowlevel.checkpoint()
             return known
         self._details.check_failures(image_id)
-        if region is None or fresh:
+        if region is None:
             return await self._details.fetch(image_id)
         self._prefetch.note_miss(region)
         try:
@@ -187,6 +185,10 @@ class Account:
     def note_error(self, image_id: str, text: str | None) -> None:
         """Keep *text* as the image's last failure; None clears it, and so does the arrival of its details."""
         self._details.note_error(image_id, text)
+
+    def doubt_details(self, image_id: str) -> None:
+        """The image's content is not what its details say: they are asked for again, in the background."""
+        self._details.doubt(image_id)
 
     async def note_failure(self, image_id: str, text: str) -> None:
         """Keep *text* as why an image is not what was asked for; it stays for as long as the image is there."""

@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 class DetailsCache:
     """What is known of each image beyond its row in the listing.
 
-    An active image doesn't change, so its details are kept until the listing shows another status or no such image, and
-    over remounts in the index. Name, region and status are always those of the listing.
+    An active image doesn't change, so its details are kept until the listing shows another status or no such image, or
+    its content turns out not to be what they say, and over remounts in the index. Name, region and status are always
+    those of the listing.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class DetailsCache:
         )
         self._error_texts: LRUCache[str, str] = LRUCache(settings.max_brief_entries)
         self._flights: SingleFlight[ImageDetails] = SingleFlight(around.start)
+        self._doubted: set[str] = set()
         self._turns = trio.Semaphore(settings.details_parallel)
         self._threads = trio.CapacityLimiter(settings.details_parallel)
 
@@ -101,6 +103,12 @@ class DetailsCache:
         """The details from the service, by one call for all who ask; raises ServiceError."""
         return await self._flights.join(image_id, lambda: self._fetch(image_id))
 
+    def doubt(self, image_id: str) -> None:
+        """Ask for lasting details again: the image may be another by now, or a wrong answer was kept."""
+        if image_id in self._lasting and image_id not in self._doubted:
+            self._doubted.add(image_id)
+            self._around.start(partial(self._look_again, image_id))
+
     def reconcile(self, old: Snapshot, new: Snapshot) -> None:
         """Take over what a newer listing says of images whose details are known."""
         for image in new.images:
@@ -131,6 +139,19 @@ class DetailsCache:
         self._failures.pop(image_id, None)
         self.note_error(image_id, None)
         return self._received(replace(answer, image_id=image_id))
+
+    async def _look_again(self, image_id: str) -> None:
+        """Whatever is answered, only other lasting details replace those that are known, and what was noted stays."""
+        call = partial(self._client.image_details, image_id, deadline_s=self._outage.deadline_s)
+        try:
+            answer = replace(await self._around.threads.ask(call, self._threads), image_id=image_id)
+        except ServiceError as error:
+            log.info("The details of image %s cannot be compared: %s", image_id, error)
+            return
+        finally:
+            self._doubted.discard(image_id)
+        if image_id in self._lasting and _is_lasting(answer):
+            self._received(answer)
 
     async def _await_turn(self, image_id: str) -> None:
         """Wait until few enough others are asked for. Raises Unreachable when too little time is left for the call."""

@@ -154,7 +154,7 @@ class Content:
             self._fetcher.add_source(replica_id)
 
     def vanished(self, image_id: str) -> None:
-        """The image is gone from the account; its bytes are still those of the others, and of the cache."""
+        """The image is gone, or has other content; these bytes are still those of the others, and of the cache."""
         self._fetcher.remove_source(image_id)
         self.out_of_sources()
 
@@ -177,7 +177,9 @@ class Content:
     def _raise_if_lost(self, waiter: Waiter) -> None:
         """Raise ImageChanged where something that *waiter* waits for can come from nowhere any more."""
         if not self._fetcher.has_source and self._delivery.lacks(waiter, ABSENT):
-            raise ImageChanged(f"Image {self.image_id} is gone from the account.")
+            raise ImageChanged(
+                f"Image {self.image_id} is gone from the account, or has other content by now."
+            )
 
     # What is done for them
 
@@ -253,6 +255,7 @@ class Content:
         )
         error = ContentWrong(text)
         self._service.note_error(self.image_id, text)
+        self._fetcher.doubt_sources()
         self._waiters.progressed()
         self._waiters.last_error = error
         if self._generations.was_wrong_again():

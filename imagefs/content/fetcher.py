@@ -77,6 +77,11 @@ class Fetcher:
             self._sources.remove(image_id)
             self._sources.append(image_id)
 
+    def doubt_sources(self) -> None:
+        """What came of these images is not what their details say."""
+        for image_id in self._sources:
+            self._service.doubt(image_id)
+
     def has(self, image_id: str) -> bool:
         """Whether the content may be fetched from this image."""
         return image_id in self._sources
@@ -224,13 +229,14 @@ class Fetcher:
         if self.halted:
             return
         if error is not None:
-            self._failed(transfer.image_id, error)
+            self._failed(transfer, error)
             without_frames(error)
         if not self._sources:
             self._owner.out_of_sources()
         self.plan()
 
-    def _failed(self, image_id: str, error: Exception) -> None:
+    def _failed(self, transfer: Transfer, error: Exception) -> None:
+        image_id = transfer.image_id
         self._service.note_error(image_id, str(error))
         if isinstance(error, RefusedUnknownImage):
             self.remove_source(image_id)
@@ -239,6 +245,9 @@ class Fetcher:
             self._service.link.doubted = True
         self.try_elsewhere(image_id)
         pause_s = self._retries.pause_after(error, elsewhere=len(self._sources) > 1)
+        is_unlike = isinstance(error, TransferBroken) and (transfer.opened_at is None or pause_s is None)
+        if is_unlike or isinstance(error, (ContentWrong, ImageChanged)):
+            self._service.doubt(image_id)
         if pause_s is not None:
             logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)
             self._owner.fetch_delayed(error)

@@ -18,7 +18,8 @@ class Service:
     """The way to the service and to this process's threads and loop.
 
     ``spawn`` starts a background task; ``post`` calls a function on trio's thread from any other, in order;
-    ``note_error`` takes an image's id and what went wrong with it, for people to read.
+    ``note_error`` takes an image's id and what went wrong with it, for people to read; ``doubt`` is told of an image
+    whose content is not what its details say.
     """
 
     retriever: Retriever
@@ -30,5 +31,6 @@ class Service:
     disk_threads: trio.CapacityLimiter
     hash_threads: trio.CapacityLimiter
     note_error: Callable[[str, str], None]
+    doubt: Callable[[str], None]
     traffic: Traffic = field(default_factory=Traffic)
     settings: ContentSettings = field(default_factory=ContentSettings)

@@ -156,7 +156,10 @@ def test_new_content_of_an_active_image_is_announced(by_status: bool) -> None:
             await account.refresh()
             await account.details("1")
         else:
-            await account.details("1", fresh=True)
+            account.doubt_details("1")
+            account.doubt_details("1")
+            await trio.sleep(1)
+            assert stage.service.asked == ["1", "1"]
         known = account.known_details("1")
         assert known is not None
         assert known.checksum == "f" * 32
@@ -167,17 +170,28 @@ def test_new_content_of_an_active_image_is_announced(by_status: bool) -> None:
 
 
 def test_an_answer_that_makes_no_sense_is_no_new_content() -> None:
-    """Only the next one that makes sense is compared with what was known before."""
+    """What is known stays, and so does the reason for asking again: that the content is not like it."""
     stage = Stage(FakeService([image("1")]))
     heard: list[tuple[ImageDetails, ImageDetails]] = []
 
     async def scene(account: Account) -> None:
         account.subscribe(on_details_change=lambda old, new: heard.append((old, new)))
         good = await account.details("1")
-        stage.service.details["1"] = replace(good, size_bytes=None, problem="The size is negative.")
-        assert (await account.details("1", fresh=True)).problem is not None
-        stage.service.details.clear()
-        assert await account.details("1", fresh=True) == good
+        account.note_error("1", "The MD5 differs.")
+        for answer in (
+            replace(good, size_bytes=None, problem="The size is negative."),
+            replace(good, size_bytes=None, status="saving"),
+            good,
+        ):
+            stage.service.details["1"] = answer
+            account.doubt_details("1")
+            await trio.sleep(1)
+        stage.service.failures["1"] = AWAY
+        account.doubt_details("1")
+        await trio.sleep(1)
+        assert len(stage.service.asked) == 5
+        assert account.known_details("1") is good
+        assert account.error_of("1") == "The MD5 differs."
         assert heard == []
 
     play_with(stage, scene)

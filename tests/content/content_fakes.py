@@ -150,6 +150,7 @@ class Stage:
     service: Service
     key: ContentKey
     errors: dict[str, str]
+    doubted: list[str]
 
     async def open(self, image_id: str = IMAGE) -> Reader:
         """A reader of the site's image."""
@@ -179,6 +180,7 @@ async def staged(
     """A library of contents that come from *site* and are kept in *cache*; shut as at the end of a mount."""
     token = trio.lowlevel.current_trio_token()
     errors: dict[str, str] = {}
+    doubted: list[str] = []
     async with trio.open_nursery() as nursery:
         service = Service(
             retriever=site,
@@ -190,10 +192,11 @@ async def staged(
             disk_threads=trio.CapacityLimiter(2),
             hash_threads=trio.CapacityLimiter(1),
             note_error=errors.__setitem__,
+            doubt=doubted.append,
             settings=settings,
         )
         library = Library(cache, service)
-        yield Stage(site, library, service, key or key_of(site.data), errors)
+        yield Stage(site, library, service, key or key_of(site.data), errors, doubted)
         with trio.move_on_after(shut_s):
             await library.shut()
         nursery.cancel_scope.cancel()

@@ -20,6 +20,7 @@ from content_fakes import (
     difference,
     key_of,
     made_up,
+    outcome,
     play,
     read,
     until,
@@ -27,8 +28,10 @@ from content_fakes import (
 
 from imagefs.content.blocks import Blocks, Stored
 from imagefs.errors import (
+    ContentError,
     ContentWrong,
     ImageChanged,
+    TransferBroken,
 )
 from imagefs.store.blocks import BLOCK_BYTES, block_sum
 from imagefs.store.directory import CacheDirectory
@@ -66,6 +69,32 @@ def test_who_got_wrong_bytes_gets_an_error_and_no_mix(cache: CacheDirectory) -> 
         assert not reader.content.keepable
         assert difference(await stage.read_all(await stage.open()), DATA) is None
         assert (reader.content.proved, reader.content.keepable) == (True, False)
+
+    play(scene, site, cache)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(data=OTHER),
+        Answer(ranged=False, data=OTHER),
+        Answer(error=TransferBroken("another length is announced")),
+        Answer(cut_after=0),
+    ],
+    ids=["other bytes", "other whole", "refused head", "cut"],
+)
+def test_content_that_is_not_what_the_details_say_casts_doubt_on_them(
+    cache: CacheDirectory, answer: Answer
+) -> None:
+    """They are asked for again: the image may have been replaced meanwhile."""
+    site = FakeSite(DATA, (Answer(), answer))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        await read(reader, 0, 10)
+        assert stage.doubted == []
+        assert isinstance(await outcome(lambda: stage.read_all(reader)), ContentError)
+        assert set(stage.doubted) == {IMAGE}
 
     play(scene, site, cache)
 

@@ -114,6 +114,23 @@ def test_an_image_that_changes_while_it_is_open(service, mount):
     assert [image.name for image in service.images()] == ["a", "pending"]
 
 
+@pytest.mark.parametrize("size_bytes", [SIZE, MIB + 5], ids=["same size", "smaller"])
+def test_an_image_that_is_replaced_in_place(service, mount, size_bytes):
+    """No listing tells of it: its details are asked for again once its content is not what they say."""
+    old, new = os.urandom(SIZE), os.urandom(size_bytes)
+    image_id = service.add_image("a", "toronto", old)
+    mounted = mount()
+    mounted.may_log(ANY_FAILURE, "is not what it was")
+    file = mounted / "toronto/a"
+    with opened(file) as early:
+        assert os.pread(early, 4096, 0) == old[:4096]
+        service.change_content(image_id, new)
+        assert None in [part(early, offset) for offset in range(0, SIZE, 4096)]
+        eventually(lambda: attempt("cat", file).stdout == new)
+        assert by_every_means(file) == 3 * new
+        assert None in [part(early, offset) for offset in range(0, SIZE, 4096)]
+
+
 def test_details_that_hang_hold_up_nobody(service, mount):
     """Other names of the region are found, and what concerns the image's name alone is done."""
     service.add_image("a", "toronto", b"abc")
