@@ -27,6 +27,11 @@ RESTLESS_TRANSFERS: Final = 3
 up with what arrives unasked for."""
 
 
+MOST_TRANSFERS: Final = 32
+"""So many may be under way for one content, however many wait for it: where they do not come to an end, other contents
+need threads, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """Blocks ``[first, demanded)`` are waited for, and ``[demanded, wanted)`` will be soon.
@@ -90,8 +95,8 @@ class Planner:
         for start, end in self._map.absent_runs(first, wanted):
             at = start
             while at < end:
-                if link.ranged is None and self._live:
-                    return  # the first answer tells what the server can do
+                if len(self._live) >= (1 if link.ranged is None else MOST_TRANSFERS):
+                    return  # without knowing, as the first answer tells what the server can do
                 stop = min(end, max(at + largest, min(demanded, at + link.segment_bytes // BLOCK_BYTES)))
                 whole_gap = stop == end and (end < wanted or end == self._map.total)
                 if at >= demanded and not self._worth_starting(stop - at, whole_gap, connections):

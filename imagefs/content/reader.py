@@ -24,7 +24,7 @@ class Reader:
         self.content = content
         self.generation = generation
         self.readahead = Readahead()
-        self._plan_at = 0
+        self._planned = (0, 0)
 
     async def read(self, offset: int, length: int) -> bytes | memoryview:
         """As :meth:`Content.read`."""
@@ -38,7 +38,8 @@ class Reader:
         """The reader got *length* bytes from *offset*. Returns whether it is time to plan its readahead again."""
         readahead = self.readahead
         readahead.note(offset, length)
-        if readahead.position < self._plan_at or not readahead.window_bytes:
+        position, (start, end) = readahead.position, self._planned
+        if start <= position < end or not readahead.window_bytes:
             return False
-        self._plan_at = readahead.position + max(PLAN_BYTES, readahead.window_bytes // 8)
+        self._planned = (position, position + max(PLAN_BYTES, readahead.window_bytes // 8))
         return True

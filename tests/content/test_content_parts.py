@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from imagefs.content.background import Background
 from imagefs.content.blockmap import ABSENT, CHECKING, COMING, READY, UNCHECKED, BlockMap
 from imagefs.content.blocks import Blocks
+from imagefs.content.content import Content
 from imagefs.content.demand import Demand
 from imagefs.content.generations import Generations
 from imagefs.content.hashing import NICER, READ_BLOCKS, STEP_BLOCKS, Hasher
@@ -25,6 +26,7 @@ from imagefs.content.link import MAX_CONNECTIONS, MAX_SEGMENT_BYTES, MAX_SPARE_B
 from imagefs.content.planning import Need
 from imagefs.content.proof import Proof
 from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, RESTLESS_JUMPS, SETTLED_BYTES, Readahead
+from imagefs.content.reader import Reader
 from imagefs.content.retries import Retries
 from imagefs.content.settings import ContentSettings
 from imagefs.errors import TransferBroken
@@ -134,6 +136,13 @@ def test_a_reader_that_jumps_on_and_on_is_restless() -> None:
     assert readahead.restless
     readahead.note(readahead.position, MIB)
     assert not readahead.restless
+
+
+def test_readahead_is_planned_again_after_a_jump_back() -> None:
+    """Who reads an image a second time does not wait at the end of each window until it is past the first end."""
+    reader = Reader(cast(Content, None), 0)
+    for _ in range(2):
+        assert sum(reader.went_on(offset, BLOCK_BYTES) for offset in range(0, 8 * MIB, BLOCK_BYTES)) > 1
 
 
 class BlockMapAgainstList(RuleBasedStateMachine):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from content_fakes import (
     IMAGE,
     MIB,
@@ -26,6 +27,7 @@ from content_fakes import (
 )
 
 from imagefs.content.link import SPARE_LATENCIES
+from imagefs.content.planning import MOST_TRANSFERS
 from imagefs.content.readahead import RESTLESS_JUMPS
 from imagefs.errors import ImageChanged, RefusedUnknownImage
 from imagefs.store.blocks import BLOCK_BYTES
@@ -369,3 +371,26 @@ def test_a_reader_that_jumps_on_and_on_gets_more_than_it_asks_for(cache: CacheDi
     fetched = [end - start for _, start, end in site.requests]
     assert fetched[: RESTLESS_JUMPS - 2] == [BLOCK_BYTES] * (RESTLESS_JUMPS - 2)
     assert max(fetched) == fetched[-1] == BLOCK_BYTES + SPARE_LATENCIES * MIB // 2
+
+
+def test_an_image_that_does_not_come_leaves_threads_to_others(cache: CacheDirectory) -> None:
+    """However many wait for parts of it; once it comes, each gets its own."""
+    places = [2 * BLOCK_BYTES * n for n in range(MOST_TRANSFERS + 8)]
+    gate = threading.Event()
+    site = FakeSite(made_up(places[-1] + BLOCK_BYTES), (Answer(gate=gate),))
+
+    async def scene(stage: Stage) -> None:
+        stage.service.link.ranged = True
+
+        async def look(place: int) -> None:
+            assert await read(await stage.open(), place, 4096) == site.data[place : place + 4096]
+
+        async with trio.open_nursery() as nursery:
+            for place in places:
+                nursery.start_soon(look, place)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            (content,) = stage.library.contents()
+            assert len(content._fetcher._transfers) == MOST_TRANSFERS
+            gate.set()
+
+    play(scene, site, cache)
