@@ -18,6 +18,7 @@ Exit status: 0 done, 1 it could not be done (one line on stderr says why), 2 wro
 ``service``        asking the service
 ``paths``          paths that nobody looks at before the command does
 ``background``     going on in the background; ``service_manager``: telling systemd
+``streams``        standard streams for a process whose caller has closed some
 ``logs``           where the log goes
 ``privacy``        keeps others from the memory of this process
 ``showing``        tables, bars and numbers; ``terminal``: texts made safe to print
