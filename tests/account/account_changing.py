@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import trio
-from account_fakes import FakeListing, FakeService
+from account_fakes import FakeListing, FakeService, Stage
 
+from imagefs.account import Account
+from imagefs.core.control_lines import parse_line
 from imagefs.core.models import ImageDetails, ListedImage
 from imagefs.errors import AnswerLost, Refused, RefusedUnknownImage, Unreachable
 
@@ -136,3 +138,33 @@ class ChangingService(FakeService):
         self.ready_at[image_id] = trio.current_time() + self.saving_s
         self.created.append(image_id)
         return image_id
+
+
+def stage_of(
+    *rows: object, fates: tuple[object, ...] = (), **options: object
+) -> tuple[Stage, ChangingService]:
+    """A stage with a service of these images."""
+    service = ChangingService(list(rows), fates=deque(fates), **options)
+    return Stage(service), service
+
+
+def shown(account: Account) -> dict[str, tuple[str, str]]:
+    """(region, name) of what is shown, by id."""
+    assert account.snapshot is not None
+    return {one.image_id: (one.region, one.name) for one in account.snapshot.images}
+
+
+FETCH = parse_line("https://me:secret@host/pub/debian.iso?token=1 name=d.iso")
+
+CREATING = {
+    "replicate": lambda account: account.replicate("1", "montreal", "b"),
+    "move": lambda account: account.move("1", "montreal", "b"),
+    "fetch": lambda account: account.fetch(FETCH, "montreal"),
+}
+"""Each change that makes an image: of image 1, which is called a and in toronto."""
+
+CHANGING = CREATING | {
+    "rename": lambda account: account.rename("1", "b"),
+    "delete": lambda account: account.delete("1"),
+}
+"""Each change, of the same image."""

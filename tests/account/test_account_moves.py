@@ -7,21 +7,13 @@ from dataclasses import replace
 
 import pytest
 import trio
-from account_changing import AWAY, DROPPED, LOST, ChangingService
+from account_changing import AWAY, DROPPED, LOST, ChangingService, stage_of
 from account_fakes import CHECKSUM, Stage, details_of, image, play
 
 from imagefs.account import Account, AccountSettings
 from imagefs.core.intents import Creation, Deletion, Remark, dump_intent
 from imagefs.core.models import ListedImage
 from imagefs.errors import AnswerLost, ImageFailed, NotFound, Refused, RefusedPermission, Unreachable
-
-
-def stage_of(
-    *rows: object, fates: tuple[object, ...] = (), **options: object
-) -> tuple[Stage, ChangingService]:
-    """A stage with a service of these images."""
-    service = ChangingService(list(rows), fates=deque(fates), **options)
-    return Stage(service), service
 
 
 def names(account: Account) -> list[tuple[str, str]]:
