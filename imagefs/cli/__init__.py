@@ -135,11 +135,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _fail(f"{error.format_message()} (see: {_help_of(error)})", 2)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
-    except ImagefsError as error:
-        return _fail(str(error), 1)
+    except (ImagefsError, OSError) as error:  # OSError: such as a full disk that the output goes to
+        return _fail(_reason_of(error), 1)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
     return status if isinstance(status, int) else 0
+
+
+def _reason_of(error: ImagefsError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _help_of(error: click.UsageError) -> str:

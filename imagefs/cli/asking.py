@@ -41,11 +41,14 @@ def ask(action: str, *operands: str | Path, within_s: float) -> list[Found]:
 
 def ask_one(action: str, *operands: str | Path, within_s: float) -> Found:
     """The only row. Raises NoAnswer; SetupError with the errno's text where it failed."""
-    rows = ask(action, *operands, within_s=within_s)
+    return _only(ask(action, *operands, within_s=within_s), operands[-1])
+
+
+def _only(rows: list[Found], path: str | Path) -> Found:
     if not rows:
-        raise NoAnswer(f"{operands[-1]}: the mount could not be asked.")
+        raise NoAnswer(f"{path}: the mount could not be asked.")
     if "errno" in rows[0]:
-        raise SetupError(f"{operands[-1]}: {reason_of(rows[0]['errno'])}.")
+        raise SetupError(f"{path}: {reason_of(rows[0]['errno'])}.")
     return rows[0]
 
 
@@ -108,8 +111,10 @@ def _end(probe: subprocess.Popen[bytes]) -> None:
 
 def status_of(mountpoint: Path) -> Found:
     """How the mount is doing. Raises SetupError, with NoAnswer where it hangs."""
-    row = ask_one("get", "user.imagefs.status", mountpoint, within_s=STATUS_S)
-    status: Found = json.loads(row["value"])
+    rows = ask("get", "user.imagefs.status", mountpoint, within_s=STATUS_S)
+    if rows and rows[0].get("errno") == errno.ENODATA:  # with --allow-other it tells so much and no more
+        raise SetupError(f"{mountpoint}: only who mounted it, and root, can ask how it is doing.")
+    status: Found = json.loads(_only(rows, mountpoint)["value"])
     return status
 
 

@@ -12,9 +12,8 @@ def stand_in() -> None:
     Else its number would be that of the next file to be opened, the cache's lock perhaps, which a mount would close
     when it leaves its terminal.
     """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # the three standard streams
-        os.set_inheritable(number, True)
-    os.close(number)
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # so Python has it
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))

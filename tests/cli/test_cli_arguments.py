@@ -200,3 +200,11 @@ def test_help_loads_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def test_output_that_cannot_be_written() -> None:
+    """As with any other failure there is one line that says why."""
+    command = [sys.executable, "-m", "imagefs", "config", "show"]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "imagefs: No space left on device\n")

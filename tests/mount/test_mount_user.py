@@ -94,6 +94,7 @@ def test_others_can_read_with_allow_other(service, mount, ordinary):
     service.add_image("pending", "toronto", b"abc", status="saving")
     mounted = mount("--allow-other")
     assert run("cat", mounted / "toronto/a", person=ordinary) == b"abc"
+    assert "only who mounted it" in refusal(*ordinary.imagefs, "warm", mounted / "toronto/a", person=ordinary)
     assert "Permission denied" in refusal("cat", mounted / "toronto/pending", person=ordinary)
     mounted.remount("--umask", "007")
     assert "Permission denied" in refusal("cat", mounted / "toronto/a", person=ordinary)
