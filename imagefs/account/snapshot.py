@@ -82,7 +82,9 @@ class Snapshot:
         for region, table in self._tables.copy().items():
             same = newer.in_region(region) == self.in_region(region)
             (newer._tables if same else newer._earlier_tables)[region] = table
-        _ = newer.by_id, newer.by_region, newer.has_pending
+        _ = newer.by_id, newer.has_pending
+        for region in newer.by_region:
+            newer.names(region)
         return newer
 
 

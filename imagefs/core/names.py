@@ -48,7 +48,7 @@ _EXTENSION: Final = r"\.(?:iso|qcow2|img|raw)"
 _ID_MARK: Final = r"(?:[0-9]+|=[A-Za-z0-9_-]+)"
 _FLAGS: Final = re.ASCII | re.IGNORECASE
 _UNSAFE: Final = re.compile(
-    r"[\x00-\x1f\x7f-\x9f/\ud800-\udfff]"  # Unicode category Cc, the slash, lone surrogates
+    r"[\x00-\x1f\x7f-\x9f/\ud800-\udfff]+"  # Unicode category Cc, the slash, lone surrogates
     r"|%(?=[0-9a-f]{2})"
     rf"|~(?={_ID_MARK}(?:{_EXTENSION})?\Z)",
     _FLAGS,
@@ -87,6 +87,8 @@ def with_id(name: str, image_id: str) -> str:
 
     *image_id* is 1 to 64 characters out of ``A-Za-z0-9_-``, as the client checks.
     """
+    if len(name) > 2 * MAX_NAME_BYTES:  # only its ends show, and a name from outside may have any length
+        name = name[:MAX_NAME_BYTES] + name[-MAX_NAME_BYTES:]
     encoded = encode(name)
     extension_at = _extension_start(encoded)
     stem, extension = encoded[:extension_at], encoded[extension_at:]
@@ -96,10 +98,8 @@ def with_id(name: str, image_id: str) -> str:
 
 def file_name(name: str, image_id: str, ambiguous: bool) -> str:
     """The name under which a directory lists an image; *ambiguous* where another image there has its name."""
-    encoded = encode(name)
-    if ambiguous or _is_too_long(encoded):
-        return with_id(name, image_id)
-    return encoded
+    fitting = None if ambiguous else _fitting(name)
+    return with_id(name, image_id) if fitting is None else fitting
 
 
 def split_id(filename: str) -> tuple[str, str] | None:
@@ -214,15 +214,15 @@ def region_directory(regions: Iterable[str]) -> NameTable:
 
 
 def _region_file_name(region: str) -> str:
-    encoded = encode(region)
-    if not _is_too_long(encoded):
-        return encoded
+    fitting = _fitting(region)
+    if fitting is not None:
+        return fitting
     digest = blake2b(region.encode("utf-8", "surrogatepass"), digest_size=16)
     return with_id(region, digest.hexdigest())
 
 
 def _escape(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+    return "%" + match[0].encode("utf-8", "surrogatepass").hex("%").upper()
 
 
 def _unescape_all(text: str) -> str:
@@ -264,5 +264,9 @@ def _is_decimal(image_id: str) -> bool:
     return image_id.isascii() and image_id.isdigit()
 
 
-def _is_too_long(encoded: str) -> bool:
-    return len(encoded.encode("utf-8")) > MAX_NAME_BYTES
+def _fitting(name: str) -> str | None:
+    """The encoded *name*, or None if it is too long for a file name: each character takes a byte at least."""
+    if len(name) > MAX_NAME_BYTES:
+        return None
+    encoded = encode(name)
+    return encoded if len(encoded.encode("utf-8")) <= MAX_NAME_BYTES else None

@@ -110,6 +110,14 @@ def test_a_long_name_is_cut_between_characters_and_keeps_its_extension(
     assert names.MAX_NAME_BYTES - len(names.to_os(filename)) < 9
 
 
+@pytest.mark.parametrize("repeated", ["a", "\x01", "%41", "~1", "\u20ac", "\udc80", "a/"])
+def test_a_name_of_any_length_is_shown_by_its_ends(repeated: str) -> None:
+    """The service may send tens of millions of characters, and nothing else is done while a table is made."""
+    shown = names.file_name(repeated * 2_000_000 + ".iso", "7", ambiguous=False)
+    assert shown == names.file_name(repeated * 400 + ".iso", "7", ambiguous=False)
+    assert names.encode(repeated * 400).startswith(shown.removesuffix("~7.iso"))
+
+
 @pytest.mark.parametrize(
     ("name", "encoded"),
     [
