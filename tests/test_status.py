@@ -1,4 +1,4 @@
-"""What a mount tells of itself: the counts, what is under way, and that it always fits."""
+"""What a mount says about itself: the counts, what is under way, and that it always fits."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _end(probe: subprocess.Popen[bytes]) -> None:
 def status_of(mountpoint: Path) -> Found:
     """How the mount is doing. Raises SetupError, with NoAnswer where it hangs."""
     rows = ask("get", "user.imagefs.status", mountpoint, within_s=STATUS_S)
-    if rows and rows[0].get("errno") == errno.ENODATA:  # with --allow-other it tells so much and no more
+    if rows and rows[0].get("errno") == errno.ENODATA:  # as a mount with --allow-other answers other users
         raise SetupError(f"{mountpoint}: only who mounted it, and root, can ask how it is doing.")
     status: Found = json.loads(_only(rows, mountpoint)["value"])
     return status

@@ -7,9 +7,9 @@ import sys
 
 
 def stand_in() -> None:
-    """Have the null device in place of each stream that is closed.
+    """Open the null device in place of each stream that is closed.
 
-    Else its number would be that of the next file to be opened, the cache's lock perhaps, which a mount would close
+    The next file to be opened would otherwise get its number: the cache's lock, perhaps, which a mount would then close
     when it leaves its terminal.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

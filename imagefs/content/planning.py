@@ -28,8 +28,8 @@ up with what arrives unasked for."""
 
 
 MOST_TRANSFERS: Final = 32
-"""So many may be under way for one content, however many wait for it: where they do not come to an end, other contents
-need threads, too."""
+"""How many may be under way for one content, however many readers wait for it: if they do not end, other contents still
+need threads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ class Service:
     """The way to the service and to this process's threads and loop.
 
     ``spawn`` starts a background task; ``post`` calls a function on trio's thread from any other, in order;
-    ``note_error`` takes an image's id and what went wrong with it, for people to read; ``doubt`` is told of an image
-    whose content is not what its details say.
+    ``note_error`` takes an image's id and what went wrong with it, for people to read; ``doubt`` takes the id of an
+    image whose content is not what its details say.
     """
 
     retriever: Retriever

@@ -305,9 +305,9 @@ static struct fuse_buf received;
  * pyfuse3 processes a request directly after it has received it, and its handlers copy what they need before they
  * return. Its own buffer stays as empty as it was, so that it has nothing to free.
  *
- * What the kernel has announced may be gone by now: a request with the program that was killed, an interrupt because
- * its request was answered. As the descriptor does not block (session.py), that is no wait for the next request, which
- * would be one of the whole process; and for pyfuse3 it is as if a signal had come: it goes on as before.
+ * A request that the kernel has announced may be gone by now, with its program, and an interrupt because its request
+ * was answered. As the descriptor does not block (session.py), the whole process does not wait for the next request
+ * here. To pyfuse3 it looks as if a signal had come, after which it goes on as before.
  */
 EXPORTED int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
 {

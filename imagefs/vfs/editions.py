@@ -66,7 +66,7 @@ class Editions:
     # What the kernel is told
 
     def named(self, image_id: str, attributes: Attributes) -> tuple[Image, Attributes]:
-        """What a name of the image leads to now, and what the kernel may be told of it."""
+        """What a name of the image leads to now, and the attributes that the kernel may be given for it."""
         edition = self._latest.get(image_id)
         if edition is None or (attributes.settled and not _fits(edition, attributes)):
             edition = self._next(image_id)

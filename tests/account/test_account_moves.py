@@ -150,7 +150,7 @@ def test_an_image_is_moved_to_one_region_only() -> None:
 
 
 def test_readers_learn_of_a_move_that_its_caller_gave_up() -> None:
-    """Ctrl-C ends mv and not the move: what reads the source is told of the replica all the same."""
+    """Ctrl-C ends mv and not the move: readers of the source still learn of the replica."""
     stage, service = stage_of(image("1", "a"))
     moved: set[tuple[str, str]] = set()
 

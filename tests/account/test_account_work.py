@@ -1,4 +1,4 @@
-"""What is told of changes that have not come to their end, and of images that are pending."""
+"""What the status says about changes that are not finished, and about images that are pending."""
 
 from __future__ import annotations
 

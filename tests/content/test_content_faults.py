@@ -252,7 +252,7 @@ def test_a_deadline_is_not_waited_for_twice(cache: CacheDirectory) -> None:
 
 
 def test_a_deadline_that_passed_is_over_when_something_arrives(cache: CacheDirectory) -> None:
-    """The service is back: whoever reads on is not told of what was before."""
+    """The service is back: a reader that goes on does not get the error of before."""
     gate = threading.Event()
     site = FakeSite(made_up(20 * MIB), (Answer(gate=gate), Answer()))
 

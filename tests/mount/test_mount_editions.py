@@ -116,7 +116,7 @@ def test_an_image_that_changes_while_it_is_open(service, mount):
 
 @pytest.mark.parametrize("size_bytes", [SIZE, MIB + 5], ids=["same size", "smaller"])
 def test_an_image_that_is_replaced_in_place(service, mount, size_bytes):
-    """No listing tells of it: its details are asked for again once its content is not what they say."""
+    """No listing shows it: its details are asked for again once its content is not what they say."""
     old, new = os.urandom(SIZE), os.urandom(size_bytes)
     image_id = service.add_image("a", "toronto", old)
     mounted = mount()

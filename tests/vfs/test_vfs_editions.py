@@ -1,4 +1,4 @@
-"""One inode, one content: what the kernel is told of an image that turns out to have another."""
+"""One inode, one content: what the kernel is given for an image that turns out to have another."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_an_image_that_is_there_again_is_another_inode_for_as_long_as_the_kernel
 
 
 def test_nothing_is_held_for_an_inode_that_the_kernel_was_never_told_of() -> None:
-    """It drops only what it was told of. A name that was changed or outdated may never be looked up again."""
+    """It drops only inodes that it was given. A name that was changed or outdated may never be looked up again."""
 
     async def scene() -> None:
         grove = Grove(image("1", "a"), image("2", "a"))
@@ -312,7 +312,7 @@ def test_what_is_open_or_moved_is_held_though_it_is_gone() -> None:
 
 
 def test_what_is_moved_is_held_until_the_last_of_its_inodes_is_forgotten() -> None:
-    """The kernel may have been told of it without a size first."""
+    """The kernel may have been given it without a size first."""
 
     async def scene() -> None:
         grove = Grove(image("1", "a"))
