@@ -8,6 +8,13 @@ from mutation.bug import Bug
 
 BUGS: Final = (
     Bug(
+        "details that make no sense replace those that did",
+        "account/details",
+        "if image_id in self._lasting and _is_lasting(answer):",
+        "if image_id in self._lasting:",
+        "test_account_details.py::test_an_answer_that_makes_no_sense_is_no_new_content",
+    ),
+    Bug(
         "replicate is sent again blindly",
         "account/creation",
         "                found = await self._find(entry, 0.0 if isinstance(error, PutOff) else look_for_s)\n",

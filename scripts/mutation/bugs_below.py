@@ -95,6 +95,20 @@ _CORE: Final = (
 
 _API: Final = (
     Bug(
+        "a chunk of negative size is read to the end of the stream",
+        "api/transport",
+        "piece = self.raw.read1(min(",
+        "piece = self.raw.read(min(",
+        "test_api_connections.py::test_a_chunk_of_negative_size_takes_little_memory",
+    ),
+    Bug(
+        "a connection is used again however long it rested",
+        "api/connections",
+        "_awake_or_not_s() - self._rests_since_s > REST_S",
+        "False",
+        "test_api_connections.py::test_a_connection_that_rested_for_long_is_not_used_again",
+    ),
+    Bug(
         "the whole key is sent",
         "api/signing",
         "credentials.api_key[:PARTIAL_KEY_LENGTH]",

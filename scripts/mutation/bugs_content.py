@@ -8,6 +8,27 @@ from mutation.bug import Bug
 
 BUGS: Final = (
     Bug(
+        "details are believed whatever the content is",
+        "content/content",
+        "        self._fetcher.doubt_sources()\n",
+        "",
+        "test_content_wrong.py::test_content_that_is_not_what_the_details_say_casts_doubt_on_them",
+    ),
+    Bug(
+        "one image may take all threads",
+        "content/planning",
+        "(1 if link.ranged is None else MOST_TRANSFERS)",
+        "(1 if link.ranged is None else 1000)",
+        "test_content_reading.py::test_an_image_that_does_not_come_leaves_threads_to_others",
+    ),
+    Bug(
+        "no readahead after a jump back",
+        "content/reader",
+        "if start <= position < end or",
+        "if position < end or",
+        "test_content_parts.py::test_readahead_is_planned_again_after_a_jump_back",
+    ),
+    Bug(
         "the MD5 is not compared",
         "content/proof",
         "elif self._checksum is None or hasher.hexdigest() == self._checksum:",
