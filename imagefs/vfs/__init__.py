@@ -14,6 +14,7 @@ Everything here runs on trio's thread.
 ``changes``      create, rename, unlink, link
 ``control``      the control files
 ``drafts``       new files: their names and lives; ``draft_file`` is one of them
+``fillers``      who puts something into a file
 ``filling``      what is put into drafts; ``matching`` finds the image that it is
 ``settling``     how a draft ends: as an image, or refused
 ``steward``      what the mount tells and does for its owner, as extended attributes

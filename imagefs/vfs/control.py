@@ -22,6 +22,7 @@ import trio
 from imagefs.account import Account
 from imagefs.core.control_lines import FetchRequest, parse_line
 from imagefs.errors import ImagefsError, InvalidArgument
+from imagefs.vfs.fillers import Caller, Fillers
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,15 @@ class Request:
 class ControlHandle:
     """One open of a control file: what it shows, and what was written through it.
 
-    ``partial`` is the text that is not carried out yet, ``asking`` the request whose answer was given to nobody yet,
-    and ``interrupted`` the data of the last write, if a signal ended that before it was carried out.
+    ``partial`` is the text that is not carried out yet, and ``fillers`` wrote it. ``asking`` is the request whose
+    answer was given to nobody yet, and ``interrupted`` the data of the last write, if a signal ended that before it was
+    carried out.
     """
 
     region: str
     text: bytes
     partial: bytearray = field(default_factory=bytearray)
+    fillers: Fillers = field(default_factory=Fillers)
     requests: list[Request] = field(default_factory=list)
     asking: Request | None = None
     interrupted: bytes | None = None
@@ -128,7 +131,7 @@ class ControlFiles:
         image = snapshot.by_id.get(request.image_id) if snapshot else None
         return image.status if image else "gone"
 
-    async def write(self, handle: ControlHandle, data: bytes) -> None:
+    async def write(self, handle: ControlHandle, data: bytes, caller: Caller | None = None) -> None:
         """Carry out the lines that *data* completes.
 
         After a signal the program may repeat the write, which then goes on where the first one stopped.
@@ -136,6 +139,7 @@ class ControlFiles:
         Raises InvalidArgument for a line that makes no sense, or what the service answered; the lines before it
         stand, and the rest of *data* is dropped.
         """
+        handle.fillers.note(caller)
         if data != handle.interrupted:
             if handle.interrupted is not None:
                 handle.give_up()
@@ -157,8 +161,10 @@ class ControlFiles:
             handle.partial.clear()
             raise InvalidArgument(f"A line of .fetch has more than {MAX_LINE_BYTES} bytes.")
 
-    async def flush(self, handle: ControlHandle) -> None:
-        """Carry out a last line without a newline. Raises as :meth:`write`."""
+    async def flush(self, handle: ControlHandle, caller: Caller | None = None) -> None:
+        """Carry out a last line without a newline once its writer closes the file. Raises as :meth:`write`."""
+        if not handle.fillers.may_include(caller):
+            return
         if handle.interrupted is None:  # else the program is gone, or will repeat its last write
             await handle.answer()
             line = bytes(handle.partial)

@@ -11,6 +11,7 @@ from imagefs.core.extents import ExtentSet
 from imagefs.core.models import ContentKey
 from imagefs.core.names import decode
 from imagefs.errors import ImagefsError
+from imagefs.vfs.fillers import Fillers
 
 if TYPE_CHECKING:
     from imagefs.publish import Upload  # only mounts that publish load it
@@ -28,15 +29,6 @@ class SpoolFile(Protocol):
     def read(self, offset: int, length: int) -> bytes: ...
     def md5(self) -> str: ...
     def close(self) -> None: ...
-
-
-class Caller(Protocol):
-    """Who fills or closes a draft: its lock owner, as the kernel has it, 0 if unknown; its process, None if unknown."""
-
-    @property
-    def owner(self) -> int: ...
-    @property
-    def process(self) -> int | None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -63,8 +55,7 @@ class DraftFile:
     upload: Upload | None = None
     copied: dict[ContentKey, ExtentSet] = field(default_factory=dict)
     busy: trio.Lock = field(default_factory=trio.Lock)
-    _owners: set[int] = field(default_factory=set)
-    _processes: set[int | None] = field(default_factory=set)
+    fillers: Fillers = field(default_factory=Fillers)
 
     @property
     def name(self) -> str:
@@ -80,22 +71,6 @@ class DraftFile:
     def is_open(self) -> bool:
         """Whether it is neither settled nor refused."""
         return self.image_id is None and self.error is None
-
-    def note_filler(self, caller: Caller | None) -> None:
-        """Remember that *caller* puts something into the draft."""
-        if caller is None:
-            self._processes.add(None)
-        elif caller.owner not in self._owners:
-            self._processes.add(caller.process)
-            if caller.owner:
-                self._owners.add(caller.owner)
-
-    def is_filler(self, caller: Caller | None) -> bool:
-        """Whether *caller* may have put something into the draft."""
-        if caller is None or None in self._processes or caller.owner in self._owners:
-            return True
-        process = caller.process
-        return process is None or process in self._processes
 
     async def settled(self) -> None:
         """Wait while the service is being asked for the image that this is to be."""

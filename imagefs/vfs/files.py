@@ -22,9 +22,10 @@ from imagefs.errors import (
     ReadOnly,
 )
 from imagefs.vfs.control import ControlFiles, ControlHandle
-from imagefs.vfs.draft_file import Caller, DraftFile
+from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.editions import Editions
+from imagefs.vfs.fillers import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class Files:
         """Write to a draft or a control file; returns how many bytes were taken."""
         file = self._open[handle]
         if isinstance(file, ControlHandle):
-            await self._controls.write(file, data)
+            await self._controls.write(file, data, caller)
             return len(data)
         if isinstance(file, _OpenDraft):
             return await self._drafts.filling.write(file.draft, offset, data, caller)
@@ -204,7 +205,7 @@ class Files:
         """
         file = self._open[handle]
         if isinstance(file, ControlHandle):
-            await self._controls.flush(file)
+            await self._controls.flush(file, caller)
         elif isinstance(file, _OpenDraft) and file.writable:
             await self._drafts.filling.flush(file.draft, caller)
             if file.draft.upload is not None:

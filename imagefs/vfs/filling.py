@@ -12,7 +12,8 @@ from imagefs.account import Account
 from imagefs.core.extents import ExtentSet
 from imagefs.core.models import ContentKey
 from imagefs.errors import ImagePending, NotSupported, ReadOnly, ServiceError
-from imagefs.vfs.draft_file import Caller, DraftFile, SpoolFile
+from imagefs.vfs.draft_file import DraftFile, SpoolFile
+from imagefs.vfs.fillers import Caller
 from imagefs.vfs.matching import Matching
 from imagefs.vfs.settling import Settling
 
@@ -77,7 +78,7 @@ class Filling:
                 )
                 await self._settling.refuse(draft, error)
                 raise error
-            draft.note_filler(caller)
+            draft.fillers.note(caller)
             extents = draft.copied.setdefault(key, ExtentSet())
             extents.add(offset, offset + length)
             draft.size_bytes = max(draft.size_bytes, offset + length)
@@ -102,7 +103,7 @@ class Filling:
                 return len(data)
             if draft.copied:
                 await self._refuse_content(draft)
-            draft.note_filler(caller)
+            draft.fillers.note(caller)
             spool = await self._spool(draft)
             await trio.to_thread.run_sync(spool.write, offset, data, limiter=self._disk_threads)
             draft.size_bytes = spool.size_bytes
@@ -124,7 +125,7 @@ class Filling:
                     raise _is_image(draft)
                 return
             if size_bytes != draft.size_bytes:
-                draft.note_filler(caller)
+                draft.fillers.note(caller)
                 spool = await self._spool(draft)
                 await trio.to_thread.run_sync(spool.truncate, size_bytes, limiter=self._disk_threads)
                 draft.size_bytes = spool.size_bytes
@@ -151,7 +152,7 @@ class Filling:
         async with draft.busy:
             await draft.settled()
             draft.raise_if_refused()
-            if draft.image_id is not None or draft.is_empty or not draft.is_filler(caller):
+            if draft.image_id is not None or draft.is_empty or not draft.fillers.may_include(caller):
                 return
             spool = draft.spool
             if spool is None:

@@ -21,9 +21,9 @@ from imagefs.vfs.attributes import AttributeRules, Attributes, Ownership
 from imagefs.vfs.changes import Changes
 from imagefs.vfs.control import ControlFiles
 from imagefs.vfs.directories import Directories, DirectoryEntry
-from imagefs.vfs.draft_file import Caller
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.files import Files, OpenedFile
+from imagefs.vfs.fillers import Caller
 from imagefs.vfs.indexers import INDEXERS, indexer_among
 from imagefs.vfs.metadata import Metadata
 from imagefs.vfs.nodes import Control, Draft, Image, Node, Region, Root

@@ -23,7 +23,7 @@ BUGS: Final = (
     ),
     Bug(
         "whoever closes a new file says that it is complete",
-        "vfs/draft_file",
+        "vfs/fillers",
         "        return process is None or process in self._processes",
         "        return True",
         "test_vfs_drafts.py",

@@ -159,6 +159,14 @@ def test_the_last_line_needs_no_newline(service, mount, source, workspace, progr
     assert [request["name"] for request in fetches(service)] == ["a.iso", "b.iso"]
 
 
+def test_a_line_that_is_written_while_programs_come_and_go_is_one(service, mount, source):
+    """A shell starts one in the middle of a line, which closes what it inherits."""
+    fetch = mount() / "toronto/.fetch"
+    script = '{ printf "%s " "$1"; printf "name=%s" "$(basename x/b.iso)"; } > "$2"'
+    run("bash", "-c", script, "bash", f"http://{source}/a.iso", fetch)
+    assert [request["name"] for request in fetches(service)] == ["b.iso"]
+
+
 def test_lines_before_a_mistake_stand(service, mount, source, write):
     """What was asked for before the mistake is fetched, and nothing after it."""
     fetch = mount() / "toronto/.fetch"

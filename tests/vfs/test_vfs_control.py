@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from vfs_fakes import Grove, image, play
+from vfs_fakes import FakeCaller, Grove, image, play
 
 from imagefs.core.inodes import control_inode
 from imagefs.errors import (
@@ -81,6 +81,23 @@ def test_the_last_line_needs_no_newline() -> None:
         await grove.files.flush(handle)
         await grove.files.flush(handle)
         assert grove.account.calls == [FETCHED]
+
+    play(scene)
+
+
+def test_only_who_writes_says_by_closing_that_a_line_is_complete() -> None:
+    """A program that is started while a line is written closes the file as well, and knows nothing of it."""
+
+    async def scene() -> None:
+        grove = Grove()
+        handle = await _opened(grove)
+        shell, started = FakeCaller(1, 10), FakeCaller(2, 11)
+        await grove.files.write(handle, 0, URL.encode(), shell)
+        await grove.files.flush(handle, started)
+        assert grove.account.calls == []
+        await grove.files.write(handle, 0, b" name=b.iso", shell)
+        await grove.files.flush(handle, shell)
+        assert grove.account.calls == [("fetch", URL, "toronto", "b.iso", "iso")]
 
     play(scene)
 

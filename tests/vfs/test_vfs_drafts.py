@@ -14,7 +14,7 @@ import trio.testing
 from drafting import Workshop, work
 from hypothesis import given
 from hypothesis import strategies as st
-from vfs_fakes import FakeAccount, image
+from vfs_fakes import FakeAccount, FakeCaller, image
 
 from imagefs.core.models import ContentKey
 from imagefs.errors import (
@@ -546,14 +546,6 @@ def test_an_image_without_details_is_no_candidate() -> None:
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
     work(made, scene)
-
-
-@dataclass(frozen=True)
-class FakeCaller:
-    """A program that puts something in, or closes."""
-
-    owner: int
-    process: int | None
 
 
 @pytest.mark.parametrize(

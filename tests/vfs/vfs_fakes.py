@@ -164,6 +164,14 @@ class FakeAccount:
         self._on_details_change(old, self.all_details[image_id])
 
 
+@dataclass(frozen=True)
+class FakeCaller:
+    """A program that puts something in, or closes."""
+
+    owner: int
+    process: int | None
+
+
 @dataclass(eq=False)
 class FakeContent:
     key: ContentKey
