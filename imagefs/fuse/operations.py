@@ -210,7 +210,9 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there."""
-        opened, attributes = await self._tree.changes.create(parent_inode, name)
+        opened, attributes = await self._tree.changes.create(
+            parent_inode, name, exclusive=bool(flags & os.O_EXCL), caller=self.requests.caller()
+        )
         return file_info_of(opened), self._entry(attributes)
 
     @answering

@@ -14,6 +14,7 @@ from imagefs.vfs.attributes import AttributeRules, Attributes
 from imagefs.vfs.drafts import Drafts
 from imagefs.vfs.editions import Editions
 from imagefs.vfs.files import Files, OpenedFile
+from imagefs.vfs.fillers import Caller, Fillers
 from imagefs.vfs.metadata import Metadata
 from imagefs.vfs.nodes import Control, Draft, Image, Region, Root
 from imagefs.vfs.resolution import Resolution
@@ -42,14 +43,22 @@ class Changes:
         self._editions = editions
         self._wall_ns = wall_ns
 
-    async def create(self, parent: int, name: bytes) -> tuple[OpenedFile, Attributes]:
-        """A new, empty file in a region. Raises Exists, NotPermitted in the root and for a copy of the control file."""
+    async def create(
+        self, parent: int, name: bytes, *, exclusive: bool = False, caller: Caller | None = None
+    ) -> tuple[OpenedFile, Attributes]:
+        """A new, empty file in a region, which *caller* opens, *exclusive* where it must not be there (O_EXCL).
+
+        Raises Exists, NotPermitted in the root and for a copy of the control file.
+        """
         region = self._region(parent)
         if is_copy_of_control(from_os(name)):
             raise NotPermitted("The control file of a region cannot be replaced.")
         if self._resolution.find(region, name, await self._account.images()) is not None:
             raise Exists(f"There is a {name!r} in {region.name} already.")
-        draft = self._drafts.create(region.name, from_os(name), self._wall_ns())
+        creator = Fillers() if exclusive else None
+        if creator is not None:
+            creator.note(caller)
+        draft = self._drafts.create(region.name, from_os(name), self._wall_ns(), creator)
         node = Draft(draft.number)
         self._resolution.remember(node)
         return self._files.open_draft(draft, writable=True), self._rules.of_draft(node, draft)

@@ -37,13 +37,15 @@ class DraftFile:
 
     ``filename`` is its name as it was written, ``mtime_ns`` what a tool has set. ``settling`` is there as soon as the
     service is asked, and set when it has answered: ``image_id`` and ``key`` are set then, or ``error``. ``upload`` is
-    there once the service has agreed to fetch the content from this machine.
+    there once the service has agreed to fetch the content from this machine. ``creator`` is there if the file must not
+    have existed (O_EXCL): he fills it, as cp and mv do, and it is complete when he closes it.
     """
 
     number: int
     region: str
     filename: str
     created_ns: int
+    creator: Fillers | None = None
     mtime_ns: int | None = None
     handles: int = 0
     size_bytes: int = 0

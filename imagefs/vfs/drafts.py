@@ -23,6 +23,7 @@ from imagefs.account import Account
 from imagefs.core.names import decode
 from imagefs.errors import Busy, ImagefsError, NotSupported
 from imagefs.vfs.draft_file import DraftFile, SpoolFile
+from imagefs.vfs.fillers import Fillers
 from imagefs.vfs.filling import Filling
 from imagefs.vfs.settling import Settling
 
@@ -61,9 +62,11 @@ class Drafts:
 
     # The directory
 
-    def create(self, region: str, filename: str, created_ns: int) -> DraftFile:
+    def create(
+        self, region: str, filename: str, created_ns: int, creator: Fillers | None = None
+    ) -> DraftFile:
         """A new, empty draft."""
-        draft = DraftFile(next(self._numbers), region, filename, created_ns)
+        draft = DraftFile(next(self._numbers), region, filename, created_ns, creator)
         self._by_number[draft.number] = draft
         return draft
 

@@ -144,33 +144,44 @@ class Filling:
     async def flush(self, draft: DraftFile, caller: Caller | None = None) -> None:
         """A descriptor is closed: content that no image has is uploaded or refused now, unless there is none yet.
 
-        A program that was started by another closes the descriptors that it inherited. That says nothing about those
-        who fill the draft: each of them closes it, too, and gets the error then.
+        Only the close of one who fills the draft counts, and that of its creator, who also hears that it is empty.
 
         Raises as :meth:`write`.
         """
         async with draft.busy:
             await draft.settled()
             draft.raise_if_refused()
-            if draft.image_id is not None or draft.is_empty or not draft.fillers.may_include(caller):
-                return
-            spool = draft.spool
-            if spool is None:
-                await self._refuse_content(draft)
-                return
-            with trio.fail_after(MATCHING_S):
-                is_decided = (
-                    await self._settle_if_known(draft, spool)
-                    or await self._is_prepared(spool)
-                    or await self._settle_if_new(draft, spool)
-                )
-            if not is_decided:
-                await self._upload(draft, spool)
+            is_complete = draft.creator is not None and draft.creator.may_include(caller)
+            if is_complete and draft.image_id is None and draft.is_empty:
+                raise NotSupported(f"{draft.filename!r} is empty, and no image can be.")
+            if draft.fillers.may_include(caller):
+                await self._decide(draft, is_complete)
 
     async def sync(self, draft: DraftFile) -> None:
         """What was written shall be safe: decides as :meth:`flush` does, unless all can be uploaded at the end."""
-        if self._settling.publisher is None:
-            await self.flush(draft)
+        if self._settling.publisher is not None:
+            return
+        async with draft.busy:
+            await draft.settled()
+            draft.raise_if_refused()
+            await self._decide(draft, is_complete=False)
+
+    async def _decide(self, draft: DraftFile, is_complete: bool) -> None:
+        """Make of *draft* what its content is, unless there is none yet, or it is only prepared for what is to come."""
+        if draft.image_id is not None or draft.is_empty:
+            return
+        spool = draft.spool
+        if spool is None:
+            await self._refuse_content(draft)
+            return
+        with trio.fail_after(MATCHING_S):
+            is_decided = (
+                await self._settle_if_known(draft, spool)
+                or (not is_complete and await self._is_prepared(spool))
+                or await self._settle_if_new(draft, spool)
+            )
+        if not is_decided:
+            await self._upload(draft, spool)
 
     async def let_go(self, draft: DraftFile) -> None:
         """Nobody has the draft open any more, nor comes back to it: what was prepared is all there will be.

@@ -17,8 +17,8 @@ BUGS: Final = (
     Bug(
         "an empty flush fails",
         "vfs/filling",
-        "            if draft.image_id is not None or draft.is_empty or not",
-        "            if draft.image_id is not None or not",
+        "        if draft.image_id is not None or draft.is_empty:\n            return\n        spool",
+        "        if draft.image_id is not None:\n            return\n        spool",
         "test_vfs_drafts.py",
     ),
     Bug(

@@ -191,7 +191,7 @@ def test_a_directory_that_is_read_again_is_listed_anew(toronto):
     directory = os.open(toronto, os.O_RDONLY)
     try:
         assert os.listdir(directory) == [".fetch", "a", "b"]
-        with (toronto / "new").open("xb"):
+        with (toronto / "new").open("wb"):
             os.rename(toronto / "a", toronto / "c")
             assert os.listdir(directory) == [".fetch", "c", "b", "new"]
     finally:

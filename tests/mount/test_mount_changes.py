@@ -72,6 +72,16 @@ def test_a_read_only_mount_refuses_every_change(service, mount, name):
     assert run("cat", mounted / "toronto/a") == b"abc"
 
 
+@pytest.mark.parametrize("size_bytes", [0, 1 << 20])
+def test_a_file_without_content_is_not_taken_from_who_moves_it(mount, workspace, size_bytes):
+    """Neither an empty one nor one that is a single hole: no image has that, and mv fails and keeps its source."""
+    source = workspace / "new.img"
+    source.touch()
+    os.truncate(source, size_bytes)
+    assert "Operation not supported" in refusal("mv", source, mount() / "toronto/new.img")
+    assert source.stat().st_size == size_bytes
+
+
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_what_cannot_be_changed_says_why_and_leaves_nothing(service, mount, name):
     """Images are not written to, the structure stays, and the service is asked for nothing."""

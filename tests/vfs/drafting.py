@@ -13,6 +13,7 @@ from imagefs.account import Account
 from imagefs.core.models import ContentKey
 from imagefs.vfs.draft_file import DraftFile
 from imagefs.vfs.drafts import Drafts
+from imagefs.vfs.fillers import Fillers
 
 
 class Workshop:
@@ -32,9 +33,9 @@ class Workshop:
         self.spools.append(MemorySpool())
         return self.spools[-1]
 
-    def create(self, name: str = "new") -> DraftFile:
+    def create(self, name: str = "new", creator: Fillers | None = None) -> DraftFile:
         """A draft that is open once."""
-        draft = self.drafts.create("toronto", name, 0)
+        draft = self.drafts.create("toronto", name, 0, creator)
         self.drafts.opened(draft)
         return draft
 

@@ -34,6 +34,7 @@ from imagefs.errors import (
     Unreachable,
 )
 from imagefs.vfs.drafts import LINGER_S, NAMES_PATIENCE_S
+from imagefs.vfs.fillers import Fillers
 from imagefs.vfs.filling import PREPARING_BYTES
 
 CONTENT = bytes(range(200)) * 5
@@ -568,5 +569,40 @@ def test_only_who_fills_a_draft_says_that_it_is_full(closing: FakeCaller | None,
         with pytest.raises(NotSupported) if is_verdict else nullcontext():
             await shop.drafts.filling.flush(draft, closing)
         assert shop.shown == ([] if is_verdict else ["new"])
+
+    work(account(), scene)
+
+
+@pytest.mark.parametrize(("closing", "is_verdict"), [(FakeCaller(1, 10), True), (FakeCaller(2, 11), False)])
+@pytest.mark.parametrize("size_bytes", [0, 2 * PREPARING_BYTES])
+def test_who_creates_a_new_file_says_by_closing_it_that_it_is_complete(
+    closing: FakeCaller, is_verdict: bool, size_bytes: int
+) -> None:
+    """A program that moves its file here removes that once it has closed the copy: also an empty or a sparse one."""
+    creator = Fillers()
+    creator.note(FakeCaller(0, 10))
+
+    async def scene(shop: Workshop) -> None:
+        draft = shop.create(creator=creator)
+        await shop.drafts.filling.truncate(draft, size_bytes, FakeCaller(1, 10))
+        await shop.drafts.filling.sync(draft)
+        with pytest.raises(NotSupported) if is_verdict else nullcontext():
+            await shop.drafts.filling.flush(draft, closing)
+
+    work(account(), scene)
+
+
+def test_what_is_created_and_closed_empty_can_be_filled_all_the_same() -> None:
+    """A shell told to overwrite nothing (set -C) closes one of its two descriptors before anything is written."""
+    creator = Fillers()
+    creator.note(FakeCaller(0, 10))
+
+    async def scene(shop: Workshop) -> None:
+        draft = shop.create(creator=creator)
+        with pytest.raises(NotSupported):
+            await shop.drafts.filling.flush(draft, FakeCaller(1, 10))
+        await shop.drafts.filling.write(draft, 0, CONTENT, FakeCaller(1, 10))
+        await shop.drafts.filling.flush(draft, FakeCaller(1, 10))
+        assert shop.account.calls == REPLICATED
 
     work(account(), scene)
