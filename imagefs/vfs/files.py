@@ -195,8 +195,9 @@ class Files:
         if not isinstance(source, _OpenImage) or not isinstance(target, _OpenDraft):
             raise NotSupported("Only images can be copied, and only to new files.")
         return await self._drafts.filling.copy(
-            target.draft, source.reader.content.key, source_offset, target_offset, length, caller
-        )
+            target.draft, source.reader.content.key, source_offset, target_offset, length, caller,
+            source_id=source.image.image_id,
+        )  # fmt: skip
 
     async def flush(self, handle: int, caller: Caller | None = None) -> None:
         """One descriptor of the handle is closed.

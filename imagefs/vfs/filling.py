@@ -51,12 +51,14 @@ class Filling:
         offset: int,
         length: int,
         caller: Caller | None = None,
+        *,
+        source_id: str = "",
     ) -> int:
         """Take *length* bytes at *source_offset* of the content *key* as the draft's from *offset* on.
 
         Returns how many were taken: fewer at the content's end. Pieces may come in any order and more than once. The
-        last one that was missing has an image with that content replicated, which need not be the one that was opened:
-        that may have other content by then.
+        last one that was missing has an image with that content replicated: that with *source_id*, which was opened, or
+        another if that has other content by then.
 
         Raises NotSupported where this is not a copy of a whole image of another region, or what the service answered.
         """
@@ -71,7 +73,7 @@ class Filling:
             if source_offset != offset or draft.spool is not None:
                 raise NotSupported("Only whole images can be copied.")
             with trio.fail_after(MATCHING_S):
-                replica_of = await self._matching.looked_for_elsewhere(draft.region, key)
+                replica_of = await self._matching.looked_for_elsewhere(draft.region, key, source_id)
             if replica_of is None:
                 error = NotSupported(
                     f"What is copied is in no region but {draft.region}, and the service cannot copy it there."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 
 from imagefs.account import Account, Snapshot
 from imagefs.core.models import ContentKey, ListedImage, Phase
@@ -19,10 +20,16 @@ class Matching:
         self._sizes_of: Snapshot | None = None
         self._sizes: dict[str, frozenset[int]] = {}
 
-    def elsewhere(self, region: str, key: ContentKey) -> ListedImage | None:
-        """An active image outside *region* that has the content *key*, as far as details are known."""
+    def elsewhere(self, region: str, key: ContentKey, likely_id: str = "") -> ListedImage | None:
+        """An active image outside *region* that has the content *key*, as far as details are known.
+
+        That with *likely_id*, if it has: of several, it is the one that is meant, and another may be a template.
+        """
         snapshot = self._account.snapshot
-        for image in snapshot.images if snapshot else ():
+        if snapshot is None:
+            return None
+        likely = (snapshot.by_id[likely_id],) if likely_id in snapshot.by_id else ()
+        for image in chain(likely, snapshot.images):
             if image.region == region or image.phase is not Phase.ACTIVE:
                 continue
             details = self._account.known_details(image.image_id)
@@ -30,11 +37,13 @@ class Matching:
                 return image
         return None
 
-    async def looked_for_elsewhere(self, region: str, key: ContentKey) -> ListedImage | None:
+    async def looked_for_elsewhere(
+        self, region: str, key: ContentKey, likely_id: str = ""
+    ) -> ListedImage | None:
         """The same; asks for details that are missing, where none that are known will do."""
-        found = self.elsewhere(region, key)
+        found = self.elsewhere(region, key, likely_id)
         if found is None and key.size_bytes in await self.sizes_elsewhere(region, anew=True):
-            found = self.elsewhere(region, key)
+            found = self.elsewhere(region, key, likely_id)
         return found
 
     async def sizes_elsewhere(self, region: str, *, anew: bool = False) -> frozenset[int]:

@@ -387,6 +387,21 @@ def test_a_name_that_was_taken_meanwhile_is_not_taken_twice() -> None:
     work(account(), scene)
 
 
+@pytest.mark.parametrize(("source_id", "replicated"), [("1", "1"), ("2", "2"), ("4", "1"), ("gone", "1")])
+def test_of_images_with_one_content_the_one_that_was_opened_is_replicated(
+    source_id: str, replicated: str
+) -> None:
+    """Another may be a template that cannot be; it stands in where the opened one is not what it was."""
+    made = account()
+    give(made, "2", CONTENT)
+
+    async def scene(shop: Workshop) -> None:
+        await shop.drafts.filling.copy(shop.create(), shop.key("1"), 0, 0, 1000, source_id=source_id)
+        assert shop.account.calls == [("replicate", replicated, "toronto", "new")]
+
+    work(made, scene)
+
+
 def test_an_image_that_is_not_ready_is_not_replicated() -> None:
     """Nor is one whose content is no longer known: a copy is one of the content that was opened."""
 
