@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from imagefs.account.details import DetailsCache
 from imagefs.account.journal import Entry, Journal
+from imagefs.account.others import Others
 from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import REQUESTED_STATUS, View
@@ -40,6 +41,7 @@ class Finisher:
         self._journal = journal
         self._view = view
         self._around = around
+        self._others = Others(service, journal, view, around)
         self._doubted_since: WeakKeyDictionary[Entry[Any], float] = WeakKeyDictionary()
         self._name_unknown: WeakSet[Entry[Creation]] = WeakSet()
 
@@ -167,9 +169,12 @@ class Finisher:
             return
         if not await self._is_let_go(entry):
             return
-        if going.replica_id is not None and not await self._is_replaced(entry):
-            await self._keep(entry, "its replica is not what it was, or it has changed itself")
-            return
+        if going.replica_id is not None:
+            if await self._is_copied_by_others(entry, image):
+                return
+            if not await self._is_replaced(entry):
+                await self._keep(entry, "its replica is not what it was, or it has changed itself")
+                return
         try:
             await self._service.call(partial(self._service.client.delete_image, going.image_id))
         except Refused as refusal:
@@ -203,6 +208,15 @@ class Finisher:
             if phase is Phase.PENDING:
                 return False
         return True
+
+    async def _is_copied_by_others(self, entry: Entry[Deletion], image: ListedImage) -> bool:
+        """Whether somebody else may be making an image of the source of a move.
+
+        That is waited for, though not for ever, as the content is in the replica.
+        """
+        if self._service.listed_at > entry.since + self._around.settings.others_s:
+            return False
+        return bool(await self._others.listed_copies_of(image, entry.intent.size_bytes))
 
     async def _phase_of(self, image_id: str) -> Phase | None:
         """The phase of an image, by its details if it is not listed; None for one that is gone or is to go."""

@@ -36,6 +36,10 @@ class Others:
         if self._around.clock() > self._service.listed_at + settings.others_ttl_s:
             with trio.move_on_after(settings.listing_patience_s), suppress(ServiceError):
                 await self._service.listing()
+        return await self.listed_copies_of(image, size_bytes)
+
+    async def listed_copies_of(self, image: ListedImage, size_bytes: int | None) -> tuple[str, ...]:
+        """The same, by the last listing."""
         listed = self._service.listed(image.image_id) or image
         if listed.phase is not Phase.ACTIVE:
             return ()
@@ -51,7 +55,7 @@ class Others:
                 if not _may_be_copy(await self._service.details(image_id), size_bytes):
                     unlike.add(image_id)
 
-        with trio.move_on_after(settings.listing_patience_s):
+        with trio.move_on_after(self._around.settings.listing_patience_s):
             async with trio.open_nursery() as nursery:
                 for image_id in likely:
                     nursery.start_soon(look, image_id)

@@ -73,6 +73,26 @@ def test_two_pending_images_of_one_name_do_not_wait_for_each_other() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("ends", ["active", "killed", "queued"])
+def test_a_moved_image_goes_once_nobody_else_makes_anything_of_it(ends: str) -> None:
+    """It is in the replica by then, so that it goes as well where theirs has failed, or is pending for an hour."""
+    service = ChangingService([image("1", "a"), THEIRS], saving_s=5)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "a")
+            await trio.sleep(300)
+            assert shown(account) == ["9", new]
+            assert ("delete", "1") not in service.changes
+            service.change("9", status=ends)
+            await trio.sleep(100 if ends != "queued" else 3700)
+            assert shown(account) == ["9", new]
+            assert ("delete", "1") in service.changes
+
+    play(scene)
+
+
 class KeepingService(ChangingService):
     """Goes on listing what it deletes, as on its way out."""
 
