@@ -102,9 +102,16 @@ BUGS: Final = (
     Bug(
         "a source is deleted without a last look",
         "account/finishing",
-        "if going.replica_id is not None and not await self._is_replaced(entry):",
+        "if not await self._is_replaced(entry):",
         "if False:",
         "test_account_moves.py::test_a_source_that_has_changed_stays",
+    ),
+    Bug(
+        "a moved image goes while another mount makes something of it",
+        "account/finishing",
+        "            if await self._is_copied_by_others(entry, image):\n                return\n",
+        "",
+        "test_account_others.py::test_a_moved_image_goes_once_nobody_else_makes_anything_of_it",
     ),
     Bug(
         "a source is deleted while a replica is made of it",
