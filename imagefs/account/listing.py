@@ -20,7 +20,7 @@ from imagefs.account.protocols import ListingClient
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.models import is_leaving
-from imagefs.errors import MalformedAnswer, RefusedUnknownImage, ServiceError
+from imagefs.errors import MalformedAnswer, Refused, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class ListingCache:
         self._fresh_until = float("-inf")
         self._asked_at: float | None = None
         self._failure: ServiceError | None = None
+        self._senseless_since: float | None = None
         self._retry_scope: trio.CancelScope | None = None
         self._flights: SingleFlight[Snapshot] = SingleFlight(around.start)
         self._threads = trio.CapacityLimiter(1)
@@ -97,19 +98,23 @@ class ListingCache:
         old = self.snapshot or NOTHING_LISTED
         asked_ns = self._around.wall_ns()
         no_connection_s = self._settings.first_connection_s if self.snapshot is None else None
+        asked_at = self._asked_at = self._around.clock()
+        since = asked_at if self._senseless_since is None else self._senseless_since
+        is_checked = asked_at <= since + self._settings.vanish_s
 
         def list_all() -> Snapshot:
             answer = self._client.list_images(
                 deadline_s=self._settings.call_deadline_s, no_connection_s=no_connection_s
             )
-            if not answer.is_certain:
+            if is_checked and not answer.images:
                 self._check_emptied(old)
             return old.successor(answer.images, asked_ns, answer.problems)
 
-        asked_at = self._asked_at = self._around.clock()
         try:
             new = await self._around.threads.ask(list_all, self._threads)
         except ServiceError as error:
+            if isinstance(error, MalformedAnswer):
+                self._senseless_since = since
             self._failed(error)
             raise
         finally:
@@ -126,18 +131,16 @@ class ListingCache:
         for image in old.images[:_MOST_ASKED_ABOUT]:
             try:
                 details = self._client.image_details(image.image_id, deadline_s=deadline_s)
-            except RefusedUnknownImage:
+            except Refused:
                 continue
             if not is_leaving(details.status):
-                raise MalformedAnswer(
-                    f"The listing holds nothing in place of its images, although {image.image_id} is there"
-                )
+                raise MalformedAnswer(f"The listing is empty, although image {image.image_id} is there")
 
     def _succeeded(self, old: Snapshot, new: Snapshot, asked_at: float) -> None:
         self._outage.note_answer()
         if self._failure is not None:
             log.info("The images can be listed again.")
-        self._failure = None
+        self._failure = self._senseless_since = None
         if self._retry_scope is not None:
             self._retry_scope.cancel()
             self._retry_scope = None

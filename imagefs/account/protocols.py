@@ -32,10 +32,6 @@ class Listing(Protocol):
     def problems(self) -> tuple[str, ...]:
         """A sentence for each row that does not."""
 
-    @property
-    def is_certain(self) -> bool:
-        """False where nothing stands in place of the images, which need not mean that there are none."""
-
 
 class ListingClient(Protocol):
     """The calls that change nothing. Both raise :class:`imagefs.errors.ServiceError`."""

@@ -48,14 +48,10 @@ Answer = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The answer to ``image/list``: its usable rows, each id once, and a sentence for each problem.
-
-    ``is_certain`` is False where the images are null or an empty object, as some servers write an empty list.
-    """
+    """The answer to ``image/list``: its usable rows, each id once, and a sentence for each problem."""
 
     images: tuple[ListedImage, ...]
     problems: tuple[str, ...] = ()
-    is_certain: bool = True
 
 
 def answer_object(body: bytes) -> Answer:
@@ -104,12 +100,14 @@ def refusal_text(answer: Answer) -> str | None:
 def listing(answer: Answer) -> Listing:
     """The rows of an ``image/list`` answer, in its order; they may also come as an object, by their ids.
 
+    Null and an empty object are an empty list: some servers write one so.
+
     Raises `MalformedAnswer` where ``images`` is missing or something else, and where none of its rows makes sense: an
     empty listing would read as an emptied account.
     """
     rows = answer.get("images")
     if "images" in answer and (rows is None or rows == {}):
-        return Listing((), is_certain=False)
+        return Listing(())
     if isinstance(rows, dict):
         rows = [{"image_id": key, **row} if isinstance(row, dict) else row for key, row in rows.items()]
     if not isinstance(rows, list):

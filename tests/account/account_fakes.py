@@ -45,7 +45,6 @@ def details_of(row: ListedImage) -> ImageDetails:
 class FakeListing:
     images: tuple[ListedImage, ...]
     problems: tuple[str, ...] = ()
-    is_certain: bool = True
 
 
 @dataclass

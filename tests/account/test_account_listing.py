@@ -299,17 +299,17 @@ def test_readers_are_released_when_the_account_ends() -> None:
 
 
 class Void(FakeService):
-    """Where it is ``void``, its listings hold nothing in place of the images."""
+    """Where it is ``void``, its listings are empty."""
 
     void = False
 
     def listing(self) -> FakeListing:
-        return FakeListing((), is_certain=False) if self.void else super().listing()
+        return FakeListing(()) if self.void else super().listing()
 
 
 @pytest.mark.parametrize("gone", [False, True, "deleted", "deleting"])
-def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: bool | str) -> None:
-    """Some servers write null for an empty list: those that were listed are asked about before they disappear."""
+def test_an_empty_listing_is_believed_where_nothing_contradicts_it(gone: bool | str) -> None:
+    """A service may be hardly awake yet: those that were listed are asked about before they disappear."""
 
     service = Void([image("1"), image("2")])
 
@@ -330,6 +330,8 @@ def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: boo
                     await account.refresh()
                 await trio.sleep(100)
                 assert len((await account.images()).images) == 2
+                await trio.sleep(700)
+                assert (await account.images()).images == ()
 
     play(scene)
 
@@ -337,7 +339,7 @@ def test_a_listing_of_nothing_is_believed_where_nothing_contradicts_it(gone: boo
 def test_a_first_listing_of_nothing_is_an_empty_account() -> None:
     """There is nothing yet that could disappear."""
 
-    service = Void()
+    service = Void([image("1")])
     service.void = True
 
     async def scene() -> None:

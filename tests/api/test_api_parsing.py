@@ -248,12 +248,11 @@ def test_a_listing_that_is_no_list_is_never_empty(images):
         parsing.listing({"success": "yes"})
 
 
-@pytest.mark.parametrize("nothing", [None, {}])
-def test_nothing_in_place_of_the_images_may_be_an_empty_list(nothing):
-    """Or not: it does not count for certain. Beside an error it is a refusal."""
-    assert parsing.listing({"images": nothing}) == parsing.Listing((), is_certain=False)
+@pytest.mark.parametrize("nothing", [None, {}, []])
+def test_nothing_in_place_of_the_images_is_an_empty_list(nothing):
+    """Beside an error it is a refusal."""
+    assert parsing.listing({"images": nothing}) == parsing.Listing(())
     assert parsing.refusal_text({"images": nothing, "error": "busy"}) == "busy"
-    assert parsing.listing({"images": []}).is_certain
 
 
 def test_rows_may_stand_by_their_ids():
@@ -261,7 +260,6 @@ def test_rows_may_stand_by_their_ids():
     without_id = {name: value for name, value in GOOD.items() if name != "image_id"}
     found = parsing.listing({"images": {"1": GOOD, "2": without_id}})
     assert [image.image_id for image in found.images] == ["1", "2"]
-    assert found.is_certain
 
 
 @pytest.mark.parametrize("value", [None, [], "x", "5"])
