@@ -217,10 +217,10 @@ class Changes:
             image = self._visible(image_id)
             self._check_replicable(image, region)
             known = self._details.known(image_id)
-            if known is None or known.phase is not Phase.ACTIVE:
+            if known is None or known.phase is not Phase.ACTIVE or (move and not _is_provable(known)):
                 known = await self._details.fetch(image_id)
                 self._check_replicable(known, region)  # they may be older than the listing, and not complete
-            if move and None in (known.size_bytes, known.checksum):
+            if move and not _is_provable(known):
                 raise NotSupported(
                     f"Image {image_id} has no size or checksum by which a replica could be checked: copy it, and"
                     " delete it yourself."
@@ -294,3 +294,8 @@ class Changes:
         if image is None:
             raise NotFound(f"Image {image_id} is gone from the account.")
         return image
+
+
+def _is_provable(source: ImageDetails) -> bool:
+    """Whether a replica can be compared with its *source*. A service may tell the checksum of an active image late."""
+    return None not in (source.size_bytes, source.checksum)

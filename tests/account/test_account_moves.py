@@ -13,7 +13,15 @@ from account_fakes import CHECKSUM, Stage, details_of, image, play
 from imagefs.account import Account, AccountSettings
 from imagefs.core.intents import Creation, Deletion, Remark, dump_intent
 from imagefs.core.models import ListedImage
-from imagefs.errors import AnswerLost, ImageFailed, NotFound, Refused, RefusedPermission, Unreachable
+from imagefs.errors import (
+    AnswerLost,
+    ImageFailed,
+    NotFound,
+    NotSupported,
+    Refused,
+    RefusedPermission,
+    Unreachable,
+)
 
 
 def names(account: Account) -> list[tuple[str, str]]:
@@ -515,5 +523,23 @@ def test_a_deletion_does_not_wait_for_another_size_nor_for_what_this_mount_makes
             await account.replicate("2", "toronto", "c")
             await account.delete("1")
             assert ("delete", "1") in service.changes
+
+    play(scene)
+
+
+def test_an_image_whose_checksum_comes_late_can_be_moved_from_then_on() -> None:
+    """What was known of it before does not stand in the way."""
+    stage, service = stage_of(image("1", "a"))
+    service.details["1"] = replace(details_of(image("1", "a")), checksum=None)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            assert (await account.details("1")).checksum is None
+            with pytest.raises(NotSupported):
+                await account.move("1", "montreal", "a")
+            service.details.clear()
+            await account.move("1", "montreal", "a")
+            assert names(account) == [("montreal", "a")]
 
     play(scene)
