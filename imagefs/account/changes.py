@@ -168,7 +168,10 @@ class Changes:
             creation = self._journal.creation_of(image_id)
             if creation is not None:
                 errand.commit()
-                await self._journal.update(creation, replace(creation.intent, name=name))
+                earlier_names = (*creation.intent.first_names, creation.intent.name)
+                await self._journal.update(
+                    creation, replace(creation.intent, name=name, first_names=earlier_names)
+                )
                 self._work.nudge()
             elif image.name != name:
                 await self._repeater.rename(errand, image_id, name)

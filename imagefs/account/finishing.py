@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -44,6 +45,7 @@ class Finisher:
         self._others = Others(service, journal, view, around)
         self._doubted_since: WeakKeyDictionary[Entry[Any], float] = WeakKeyDictionary()
         self._name_unknown: WeakSet[Entry[Creation]] = WeakSet()
+        self._named: WeakKeyDictionary[Entry[Creation], str] = WeakKeyDictionary()
 
     async def advance_creation(self, entry: Entry[Creation]) -> None:
         """Name a new image as soon as the service permits; once it is active, check it."""
@@ -71,9 +73,16 @@ class Finisher:
             await self._check(entry, image, refusal)
 
     async def _give_name(self, entry: Entry[Creation], image: ListedImage) -> Refused | None:
-        """Rename the image if it does not have the wanted name yet; returns the refusal if that was refused."""
+        """Rename the image if it does not have the wanted name yet; returns the refusal if that was refused.
+
+        If it had that name once, and has another one now, somebody else has renamed it, and it keeps that name.
+        """
         name = entry.intent.name
         if self._is_known_as_wanted(entry, image):
+            return None
+        if self._named.get(entry) == name and image.name and image.name not in entry.intent.first_names:
+            self._named[entry] = image.name
+            await self._journal.record(entry, replace(entry.intent, name=image.name))
             return None
         self._name_unknown.add(entry)  # until there is an answer
         refusal = None
@@ -83,6 +92,7 @@ class Finisher:
             refusal = None if await self._is_named(image.image_id, name) else error
         self._name_unknown.discard(entry)
         if refusal is None:
+            self._named[entry] = name
             self._view.note_renamed(image, name)
         return refusal
 

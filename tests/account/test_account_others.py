@@ -153,6 +153,27 @@ def test_a_deletion_does_not_wait_for_what_shall_go_itself() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("name", ["c", "a"])
+def test_what_others_call_a_pending_image_is_its_name(name: str) -> None:
+    """It is not taken back, unless it is what the service itself may show for as long as its listings are old."""
+    service = ChangingService([image("1", "a")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            new = await account.replicate("1", "montreal", "b")
+            await trio.sleep(10)
+            assert service.row(new).name == "b"
+            service.change(new, name=name)
+            await trio.sleep(100)
+            assert service.row(new).name == ("c" if name == "c" else "b")
+            assert account.snapshot is not None
+            assert account.snapshot.by_id[new].name == service.row(new).name
+            assert account.work() == []
+
+    play(scene)
+
+
 class CuttingService(ChangingService):
     """Leaves one image out of every listing from some time on."""
 
