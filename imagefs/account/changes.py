@@ -185,8 +185,8 @@ class Changes:
             awaits = await self._others.pending_copies_of(image, None if known is None else known.size_bytes)
             if awaits or self._journal.replicas_of(image_id):
                 errand.commit()
-                await self._journal.add(Deletion(image_id, awaits=awaits))
-                await self._forget_creation(image_id)
+                await self._journal.add(Deletion(image_id, awaits=awaits), *self._ended_with(image_id))
+                self._work.nudge()
                 return
             try:
                 await self._repeater.delete(errand, image_id)
@@ -206,13 +206,17 @@ class Changes:
                 await self._forget_creation(image_id)
 
     async def _forget_creation(self, image_id: str, *leaving: Intent) -> None:
-        """A pending image is deleted by the person who asked for it; if that was a move, the source stays."""
-        creation = self._journal.creation_of(image_id)
-        ended = [] if creation is None else [creation]
-        if creation is not None and creation.intent.move:
-            log.warning("Image %s stays, as its replica was deleted.", creation.intent.source_id)
-        await self._journal.settle(*ended, leaving=leaving)
+        await self._journal.settle(*self._ended_with(image_id), leaving=leaving)
         self._work.nudge()
+
+    def _ended_with(self, image_id: str) -> list[Entry[Creation]]:
+        """What ends when a pending image is deleted by the person who asked for it; if a move did, the source stays."""
+        creation = self._journal.creation_of(image_id)
+        if creation is None:
+            return []
+        if creation.intent.move:
+            log.warning("Image %s stays, as its replica was deleted.", creation.intent.source_id)
+        return [creation]
 
     async def _replicate(self, image_id: str, region: str, name: str, move: bool, errand: Errand) -> str:
         async with self._images[image_id]:

@@ -66,15 +66,18 @@ class Journal:
             self._last_number = max(intents, default=0)
             self._arrange()
 
-    async def add(self, intent: I) -> Entry[I]:
-        """Write a new intent, durably. Raises StoreError; then nothing of it may be carried out."""
+    async def add(self, intent: I, *ended: Entry[Any]) -> Entry[I]:
+        """Write a new intent in place of *ended* ones, durably. Raises StoreError; then nothing of it may be carried out."""
         if not self._loaded:
             await self.load()
         entry = self._enter(intent)
+        for old in ended:
+            self._entries.pop(old.number, None)
         try:
-            await self._write(entry.number)
+            await self._write(entry.number, *(old.number for old in ended))
         except BaseException:
             del self._entries[entry.number]
+            self._entries |= {old.number: old for old in ended}
             raise
         self._arrange()
         return entry

@@ -16,10 +16,10 @@ class Creation:
     """A new image on its way: a replica of ``source_id``, or a fetched one where that is None.
 
     ``name`` is the one that it is to have; ``first_names`` are those that the service may give it at first, or that
-    it was to have before. ``known_ids`` are the images of ``region`` before the call: an image not among them may be the new one. ``image_id``
-    is the new image's id, once the service has named it. ``size_bytes`` and ``checksum`` are those of the source, or of
-    what is uploaded; ``move``: the source is deleted once the replica has both. ``location`` is where a fetched image
-    comes from, fit to be shown. ``began_ns`` is nanoseconds since the epoch.
+    it was to have before. ``known_ids`` are the images of ``region`` before the call: an image not among them may be
+    the new one. ``image_id`` is the new image's id, once the service has named it. ``size_bytes`` and ``checksum`` are
+    those of the source, or of what is uploaded; ``move``: the source is deleted once the replica has both.
+    ``location`` is where a fetched image comes from, fit to be shown. ``began_ns`` is nanoseconds since the epoch.
     """
 
     region: str

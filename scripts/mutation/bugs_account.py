@@ -165,8 +165,8 @@ BUGS: Final = (
     Bug(
         "a move goes on whose replica shall go",
         "account/changes",
-        "                await self._forget_creation(image_id)\n                return\n",
-        "                return\n",
+        "Deletion(image_id, awaits=awaits), *self._ended_with(image_id))",
+        "Deletion(image_id, awaits=awaits))",
         "test_account_others.py::test_removing_a_replica_that_is_not_checked_yet_undoes_its_move_whatever_others_are_making",
     ),
     Bug(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import trio
 from account_changing import LOST, ChangingService
-from account_fakes import FakeListing, Stage, details_of, image, play
+from account_fakes import FakeIndex, FakeListing, Stage, details_of, image, play
 
 from imagefs.account import Account
+from imagefs.core.intents import Creation, Deletion, Intent
 from imagefs.core.models import ImageDetails
-from imagefs.errors import PutOff, Refused, RefusedPermission, RefusedUnknownImage, Unreachable
+from imagefs.errors import PutOff, Refused, RefusedPermission, RefusedUnknownImage, StoreError, Unreachable
 
 THEIRS = image("9", "a", "roubaix", "queued")
 
@@ -55,6 +58,41 @@ def test_removing_a_replica_that_is_not_checked_yet_undoes_its_move_whatever_oth
             service.change("9", status="active")
             await trio.sleep(300)
             assert service.changes[1:] == [("delete", new)]
+
+    play(scene)
+
+
+class Recording(FakeIndex):
+    """Keeps what the journal held after each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journals: list[list[Intent]] = []
+
+    def write_intents(self, saved: Mapping[int, Intent], removed: Iterable[int]) -> None:
+        super().write_intents(saved, removed)
+        self.journals.append(list(self.load_intents().values()))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_move_ends_in_the_same_write_in_which_its_replica_shall_go(fails: bool) -> None:
+    """After a crash in between, the move would go on, and both go in the end. A journal that fails changes nothing."""
+    index = Recording()
+    service = ChangingService([image("1", "a"), THEIRS], saving_s=5)
+
+    async def scene() -> None:
+        async with Stage(service, index).account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "a")
+            service.details[new] = replace(details_of(image(new, "a", "montreal")), checksum=None)
+            await trio.sleep(20)
+            index.failure = StoreError("no space") if fails else None
+            with pytest.raises(StoreError) if fails else nullcontext():
+                await account.delete(new)
+            assert shown(account) == (["9", new] if fails else ["1", "9"])
+            for journal in index.journals:
+                kinds = [type(intent) for intent in journal if getattr(intent, "image_id", None) == new]
+                assert kinds in ([], [Creation], [Deletion])
 
     play(scene)
 
