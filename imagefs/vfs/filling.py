@@ -176,12 +176,11 @@ class Filling:
         if spool is None:
             await self._refuse_content(draft)
             return
-        with trio.fail_after(MATCHING_S):
-            is_decided = (
-                await self._settle_if_known(draft, spool)
-                or (not is_complete and await self._is_prepared(spool))
-                or await self._settle_if_new(draft, spool)
-            )
+        is_decided = (
+            await self._settle_if_known(draft, spool)
+            or (not is_complete and await self._is_prepared(spool))
+            or await self._settle_if_new(draft, spool)
+        )
         if not is_decided:
             await self._upload(draft, spool)
 
@@ -222,9 +221,14 @@ class Filling:
         return draft.spool
 
     async def _settle_if_known(self, draft: DraftFile, spool: SpoolFile) -> bool:
-        """Replicate the image that has just these bytes, if there is one."""
+        """Replicate the image that has just these bytes, if there is one.
+
+        Taking the MD5 of what was not written in order takes as long as reading it.
+        """
         size_bytes = spool.size_bytes
-        if size_bytes not in await self._matching.sizes_elsewhere(draft.region, anew=True):
+        with trio.fail_after(MATCHING_S):
+            sizes_bytes = await self._matching.sizes_elsewhere(draft.region, anew=True)
+        if size_bytes not in sizes_bytes:
             return False
         md5 = await trio.to_thread.run_sync(spool.md5, limiter=self._disk_threads)
         key = ContentKey(size_bytes, md5)

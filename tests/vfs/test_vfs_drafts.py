@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import trio.testing
 from drafting import Workshop, work
 from hypothesis import given
 from hypothesis import strategies as st
-from vfs_fakes import FakeAccount, FakeCaller, image
+from vfs_fakes import FakeAccount, FakeCaller, MemorySpool, image
 
 from imagefs.core.models import ContentKey
 from imagefs.errors import (
@@ -619,5 +620,26 @@ def test_what_is_created_and_closed_empty_can_be_filled_all_the_same() -> None:
         await shop.drafts.filling.write(draft, 0, CONTENT, FakeCaller(1, 10))
         await shop.drafts.filling.flush(draft, FakeCaller(1, 10))
         assert shop.account.calls == REPLICATED
+
+    work(account(), scene)
+
+
+class SlowSpool(MemorySpool):
+    """Its MD5 takes a moment, in which a clock that jumps ahead is past every deadline."""
+
+    def md5(self) -> str:
+        time.sleep(0.2)
+        return super().md5()
+
+
+def test_a_large_file_is_compared_for_as_long_as_that_takes() -> None:
+    """Where it was written out of order, all of it is read, which may take minutes; its image is no less replicated."""
+
+    async def scene(shop: Workshop) -> None:
+        draft = shop.create()
+        draft.spool = SlowSpool()
+        await shop.drafts.filling.write(draft, 0, OTHER)
+        await shop.drafts.filling.flush(draft)
+        assert shop.account.calls == [("replicate", "2", "toronto", "new")]
 
     work(account(), scene)
