@@ -15,6 +15,7 @@ and of the index run in worker threads.
 ``repeating``    renaming and deleting where the answer is lost
 ``others``       what others, such as a second mount, may be doing with an image
 ``pending``      what is polled, ``finishing`` what is then done
+``naming``       the names of new images
 ``work``         what is under way, for the status
 ``journal``      what must not be forgotten, in memory and in the index
 ``errands``      changes that outlive the one who asked; ``locks`` keep them in order

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from imagefs.account.details import DetailsCache
 from imagefs.account.journal import Entry, Journal
+from imagefs.account.naming import Naming
 from imagefs.account.others import Others
 from imagefs.account.service import Service
 from imagefs.account.surroundings import Surroundings
-from imagefs.account.view import REQUESTED_STATUS, View
+from imagefs.account.view import View
 from imagefs.core.intents import Creation, Deletion, Intent, Remark
 from imagefs.core.models import ImageDetails, ListedImage, Phase, is_leaving
 from imagefs.errors import MalformedAnswer, Refused, RefusedUnknownImage, ServiceError
@@ -42,10 +42,9 @@ class Finisher:
         self._journal = journal
         self._view = view
         self._around = around
+        self._naming = Naming(service, journal, view)
         self._others = Others(service, journal, view, around)
         self._doubted_since: WeakKeyDictionary[Entry[Any], float] = WeakKeyDictionary()
-        self._name_unknown: WeakSet[Entry[Creation]] = WeakSet()
-        self._named: WeakKeyDictionary[Entry[Creation], str] = WeakKeyDictionary()
 
     async def advance_creation(self, entry: Entry[Creation]) -> None:
         """Name a new image as soon as the service permits; once it is active, check it."""
@@ -53,7 +52,7 @@ class Finisher:
         assert image_id is not None, "only images whose id is known are advanced"
         image = self._service.listed(image_id)
         if image is None:
-            await self._name_unlisted(entry, image_id)
+            await self._naming.name_unlisted(entry, image_id)
             overdue = self._service.listed_at > entry.since + self._around.settings.appear_s
             if overdue and await self._service.is_gone(image_id):
                 await self._fail(entry, f"Image {image_id} vanished before it was active")
@@ -65,57 +64,12 @@ class Finisher:
             return
         if image.phase is Phase.FAILED:
             with suppress(ServiceError):  # with its name or without: what was moved is shown again
-                await self._give_name(entry, image)
+                await self._naming.give_name(entry, image)
             await self._fail(entry, f"The service could not make image {image_id} ({image.status})")
             return
-        refusal = await self._give_name(entry, image)
+        refusal = await self._naming.give_name(entry, image)
         if image.phase is Phase.ACTIVE:
             await self._check(entry, image, refusal)
-
-    async def _give_name(self, entry: Entry[Creation], image: ListedImage) -> Refused | None:
-        """Rename the image if it does not have the wanted name yet; returns the refusal if that was refused.
-
-        If it had that name once, and has another one now, somebody else has renamed it, and it keeps that name.
-        """
-        name = entry.intent.name
-        if self._is_known_as_wanted(entry, image):
-            return None
-        if self._named.get(entry) == name and image.name and image.name not in entry.intent.first_names:
-            self._named[entry] = image.name
-            await self._journal.record(entry, replace(entry.intent, name=image.name))
-            return None
-        self._name_unknown.add(entry)  # until there is an answer
-        refusal = None
-        try:
-            await self._service.call(partial(self._service.client.rename_image, image.image_id, name))
-        except Refused as error:
-            refusal = None if await self._is_named(image.image_id, name) else error
-        self._name_unknown.discard(entry)
-        if refusal is None:
-            self._named[entry] = name
-            self._view.note_renamed(image, name)
-        return refusal
-
-    def _is_known_as_wanted(self, entry: Entry[Creation], image: ListedImage) -> bool:
-        """Whether the image has the wanted name, and no rename is without an answer that could have changed it."""
-        return self._view.account_name(image) == entry.intent.name and entry not in self._name_unknown
-
-    async def _name_unlisted(self, entry: Entry[Creation], image_id: str) -> None:
-        """Rename a new image that is not listed yet, once its details show that it is where it should be."""
-        wanted = entry.intent
-        image = promised_image(wanted, image_id)
-        if self._is_known_as_wanted(entry, image):
-            return
-        with suppress(Refused):
-            details = await self._service.details(image_id)
-            if details.region == wanted.region:
-                await self._give_name(entry, image)
-
-    async def _is_named(self, image_id: str, name: str) -> bool:
-        """Whether an image that the service does not rename has the name already, which a listing may not show yet."""
-        with suppress(Refused):
-            return (await self._service.details(image_id)).name == name
-        return False
 
     async def _check(self, entry: Entry[Creation], image: ListedImage, refusal: Refused | None) -> None:
         """Settle an active image: it is finished, or it is not what it should be.
@@ -278,11 +232,6 @@ class Finisher:
         log.warning("Image %s is not deleted: %s", image_id, reason)
         remark = Remark((image_id,), error=f"It was not deleted: {reason}")
         await self._journal.settle(entry, leaving=[remark])
-
-
-def promised_image(wanted: Creation, image_id: str) -> ListedImage:
-    """The row that the service will most likely list for a new image of which only the id is known."""
-    return ListedImage(image_id, wanted.first_names[0], wanted.region, REQUESTED_STATUS)
 
 
 def is_for_now(refusal: Refused, image: ListedImage) -> bool:

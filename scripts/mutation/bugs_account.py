@@ -73,10 +73,17 @@ BUGS: Final = (
     ),
     Bug(
         "a name is taken for known although an answer was lost",
-        "account/finishing",
-        "        self._name_unknown.add(entry)  # until there is an answer",
-        "        self._name_unknown.discard(entry)",
+        "account/naming",
+        "        self._unknown.add(entry)  # until there is an answer",
+        "        self._unknown.discard(entry)",
         "test_account_lost.py::test_a_pending_image_that_gets_its_earlier_name_back_has_it_although_an_answer_was_lost",
+    ),
+    Bug(
+        "what others call a new image is taken back",
+        "account/naming",
+        "if self._named.get(entry) == name and image.name and",
+        "if False and",
+        "test_account_others.py::test_what_others_call_a_pending_image_is_its_name",
     ),
     Bug(
         "a replica is looked for by the name that its source had",
