@@ -83,7 +83,7 @@ class Changes:
         self._errands = errands
         self._repeater = Repeater(service, around)
         self._others = Others(service, journal, view, around)
-        self._creator = Creator(service, journal, images, around)
+        self._creator = Creator(service, journal, view, images, around)
 
     def resume(self) -> None:
         """Take up what an earlier mount left in the journal."""
@@ -168,10 +168,9 @@ class Changes:
             creation = self._journal.creation_of(image_id)
             if creation is not None:
                 errand.commit()
-                earlier_names = (*creation.intent.first_names, creation.intent.name)
-                await self._journal.update(
-                    creation, replace(creation.intent, name=name, first_names=earlier_names)
-                )
+                wanted = creation.intent
+                names = (*wanted.first_names, wanted.name)
+                await self._journal.update(creation, replace(wanted, name=name, first_names=names))
                 self._work.nudge()
             elif image.name != name:
                 await self._repeater.rename(errand, image_id, name)
@@ -224,10 +223,10 @@ class Changes:
             image = self._visible(image_id)
             self._check_replicable(image, region)
             known = self._details.known(image_id)
-            if known is None or known.phase is not Phase.ACTIVE or (move and not _is_provable(known)):
+            if known is None or known.phase is not Phase.ACTIVE or (move and known.checksum is None):
                 known = await self._details.fetch(image_id)
                 self._check_replicable(known, region)  # they may be older than the listing, and not complete
-            if move and not _is_provable(known):
+            if move and None in (known.size_bytes, known.checksum):
                 raise NotSupported(
                     f"Image {image_id} has no size or checksum by which a replica could be checked: copy it, and"
                     " delete it yourself."
@@ -301,8 +300,3 @@ class Changes:
         if image is None:
             raise NotFound(f"Image {image_id} is gone from the account.")
         return image
-
-
-def _is_provable(source: ImageDetails) -> bool:
-    """Whether a replica can be compared with its *source*. A service may tell the checksum of an active image late."""
-    return None not in (source.size_bytes, source.checksum)

@@ -22,6 +22,7 @@ from imagefs.account.persistence import persistently
 from imagefs.account.service import Service
 from imagefs.account.snapshot import Snapshot
 from imagefs.account.surroundings import Surroundings
+from imagefs.account.view import View
 from imagefs.core.intents import Creation, Remark
 from imagefs.core.models import Phase
 from imagefs.errors import AnswerLost, ImagefsError, PutOff, ServiceError
@@ -41,10 +42,13 @@ class Creator:
     else of that name appears there meanwhile was not asked for by this mount.
     """
 
-    def __init__(self, service: Service, journal: Journal, images: KeyedLocks, around: Surroundings) -> None:
+    def __init__(
+        self, service: Service, journal: Journal, view: View, images: KeyedLocks, around: Surroundings
+    ) -> None:
         """*images* are the locks by image id; callers hold the source's."""
         self._service = service
         self._journal = journal
+        self._view = view
         self._images = images
         self._around = around
         self._names = KeyedLocks()
@@ -121,7 +125,8 @@ class Creator:
         while True:
             try:
                 image_id = await self._service.call(request, errand.left_s)
-                if image_id in old_ids or image_id in self._taken_ids(entry):
+                is_old = image_id in old_ids or image_id in self._taken_ids(entry)
+                if is_old and not self._view.has_deleted(image_id):  # some services give an id anew
                     raise AnswerLost(
                         f"{_subject(entry.intent)}: the service names image {image_id}, which is not new"
                     )
@@ -143,6 +148,7 @@ class Creator:
 
     async def _accepted(self, entry: Entry[Creation], image_id: str) -> None:
         self._made.add(image_id)
+        self._view.note_made(image_id)
         known = replace(entry.intent, image_id=image_id, known_ids=frozenset())
         await self._journal.record(entry, known)
 

@@ -51,6 +51,10 @@ class Departed:
         now = self._around.clock()
         self._departures[image_id] = _Departure(now, now)
 
+    def forget(self, image_id: str) -> None:
+        """The service has given the id to a new image."""
+        self._departures.pop(image_id, None)
+
     def review(self, listed: Snapshot, asked_at: float) -> None:
         """Compare with a listing that was asked for at *asked_at*; details are asked for where it cannot tell."""
         settings = self._around.settings

@@ -70,6 +70,14 @@ class View:
         self._deleted(image_id)
         self.update()
 
+    def note_made(self, image_id: str) -> None:
+        """The service has just said that the image is a new one."""
+        self._departed.forget(image_id)
+
+    def has_deleted(self, image_id: str) -> bool:
+        """Whether the service has lately said that it deleted the image."""
+        return image_id in self._departed.image_ids
+
     def shown(self, image_id: str) -> ListedImage | None:
         """The image as it is shown; None where it is not."""
         return None if self.snapshot is None else self.snapshot.by_id.get(image_id)

@@ -443,3 +443,23 @@ def test_a_lost_answer_to_a_deletion_that_is_under_way_is_a_success() -> None:
             assert shown(account) == []
 
     play(scene)
+
+
+def test_an_id_that_is_given_anew_after_a_deletion_is_a_new_images() -> None:
+    """Some services number by the highest id that there is."""
+    service = ChangingService([image("1", "a")], saving_s=5)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            new = await account.replicate("1", "montreal", "b")
+            await account.wait_active(new)
+            await account.delete(new)
+            service.next_id = int(new)
+            assert await account.replicate("1", "roubaix", "c") == new
+            await account.wait_active(new)
+            assert account.snapshot is not None
+            assert (account.snapshot.by_id[new].region, account.snapshot.by_id[new].name) == ("roubaix", "c")
+            assert service.names() == [("roubaix", "c"), ("toronto", "a")]
+
+    play(scene)
