@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 
 import pytest
