@@ -67,7 +67,10 @@ class Journal:
             self._arrange()
 
     async def add(self, intent: I, *ended: Entry[Any]) -> Entry[I]:
-        """Write a new intent in place of *ended* ones, durably. Raises StoreError; then nothing of it may be carried out."""
+        """Write a new intent in place of *ended* ones, durably.
+
+        Raises StoreError; then nothing of it may be carried out.
+        """
         if not self._loaded:
             await self.load()
         entry = self._enter(intent)

@@ -21,7 +21,7 @@ from imagefs.errors import Refused
 class Naming:
     """Gives new images their names. Every method raises ServiceError where it is to be tried again.
 
-    ``_named`` holds the names that the service has confirmed, ``_unknown`` the images whose rename is without an answer.
+    ``_named`` holds the names that the service has confirmed, ``_unknown`` the images whose rename has no answer.
     """
 
     def __init__(self, service: Service, journal: Journal, view: View) -> None:
