@@ -42,13 +42,14 @@ def take_down(mountpoint: Path, *, lazy: bool = False, last_flush_s: float = LAS
     if daemon is None or _has_ended(daemon, last_flush_s):
         return
     holder = holder_of(mount.device)
-    if holder is None:
-        click.echo("Unmounted; the cache is still being brought to rest in the background.", err=True)
+    if holder is not None:
+        told = "Unmounted here. It goes on, as the mount namespace of process "
+        told += f"{holder} has it, too: a container, maybe."
+    elif lazy:
+        told = "Detached. Its process goes on until the last file of it is closed."
     else:
-        click.echo(
-            f"Unmounted here. It goes on, as the mount namespace of process {holder} has it, too: a container, maybe.",
-            err=True,
-        )
+        told = "Unmounted; the cache is still being brought to rest in the background."
+    click.echo(told, err=True)
 
 
 def _daemon_of(mountpoint: Path) -> int | None:

@@ -21,6 +21,7 @@ import trio
 
 from imagefs.errors import SetupError
 from imagefs.fuse import interpose
+from imagefs.fuse.mountpoint import unmount
 from imagefs.fuse.mounts import READ_AHEAD_KB, Mount, absolute, mount_at
 from imagefs.fuse.operations import Operations
 
@@ -115,6 +116,9 @@ class Session:
         if self._mounted:
             self._mounted = False
             pyfuse3.close(unmount=self._is_there())
+            if self._device is not None and self._is_there():  # libfuse leaves one whose connection was cut
+                with suppress(SetupError, OSError):
+                    unmount(self._mountpoint, lazy=True)
 
     def _is_there(self) -> bool:
         """Whether the mount point leads to this mount, as libfuse unmounts whatever it finds there.
@@ -125,7 +129,7 @@ class Session:
             mount = mount_at(self._mountpoint)
         except OSError:
             return True  # no descriptor is left for a look
-        return self._device is None or (mount is not None and mount.device == self._device)
+        return (None if mount is None else mount.device) == self._device
 
     def _heed_signals(self) -> None:
         """Have signals end the serving, and never the process: a terminal that is closed sends two at once."""

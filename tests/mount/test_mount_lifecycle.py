@@ -173,16 +173,15 @@ def test_umount_waits_for_who_only_looks(mount):
         mounted.umount()
 
 
-def test_a_lazy_umount_detaches_a_busy_mount(service, mount):
-    """With --lazy the tree is gone at once, and the process ends when the file is closed."""
+def test_a_lazy_umount_detaches_a_busy_mount(service, mount, capsys):
+    """The tree is gone at once, and the process ends when the file is closed, which is told."""
     service.add_image("a", "toronto", b"abc")
     mounted = mount()
-    command = [*MYSELF.imagefs, "umount", "--lazy", str(mounted.path)]
-    with (mounted / "toronto/a").open("rb", buffering=0) as file, subprocess.Popen(command) as umount:
-        eventually(lambda: not mounted.is_mounted)
+    with (mounted / "toronto/a").open("rb", buffering=0) as file:
+        take_down(mounted.path, lazy=True, last_flush_s=0.1)
+        assert not mounted.is_mounted
+        assert "until the last file of it is closed" in capsys.readouterr().err
         assert file.read() == b"abc"
-        file.close()
-        assert umount.wait(20) == 0
     assert mounted.ended()
 
 
@@ -216,6 +215,18 @@ def test_umount_of_what_a_container_has_as_well(service, mount, capsys):
         assert "goes on, as the mount namespace of process" in capsys.readouterr().err
         holder.stdin.close()
     assert mounted.ended()
+
+
+@pytest.mark.root
+def test_a_forced_umount_of_a_busy_mount_leaves_no_dead_one(service, mount):
+    """The kernel cuts the connection and keeps the mount; the mount's process, which ends, takes it down."""
+    service.add_image("a", "toronto", b"abc")
+    mounted = mount()
+    with started("tail", "-f", mounted / "toronto/a") as reader:
+        assert reader.stdout.read(3) == b"abc"
+        assert attempt("umount", "-f", mounted.path).returncode != 0
+        assert mounted.ended()
+    assert not mounted.is_mounted
 
 
 def test_umount_in_the_middle_of_a_transfer(service, mount):
