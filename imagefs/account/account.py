@@ -186,9 +186,9 @@ class Account:
         """Keep *text* as the image's last failure; None clears it, and so does the arrival of its details."""
         self._details.note_error(image_id, text)
 
-    def doubt_details(self, image_id: str) -> None:
-        """The image's content is not what its details say: they are asked for again, in the background."""
-        self._details.doubt(image_id)
+    def doubt_details(self, image_id: str) -> trio.Event:
+        """The image's content is not what its details say: they are looked up again, as the event tells."""
+        return self._details.doubt(image_id)
 
     async def note_failure(self, image_id: str, text: str) -> None:
         """Keep *text* as why an image is not what was asked for; it stays for as long as the image is there."""

@@ -62,7 +62,7 @@ class DetailsCache:
         )
         self._error_texts: LRUCache[str, str] = LRUCache(settings.max_brief_entries)
         self._flights: SingleFlight[ImageDetails] = SingleFlight(around.start)
-        self._doubted: set[str] = set()
+        self._looked_up: dict[str, trio.Event] = {}
         self._turns = trio.Semaphore(settings.details_parallel)
         self._threads = trio.CapacityLimiter(settings.details_parallel)
 
@@ -103,11 +103,20 @@ class DetailsCache:
         """The details from the service, by one call for all who ask; raises ServiceError."""
         return await self._flights.join(image_id, lambda: self._fetch(image_id))
 
-    def doubt(self, image_id: str) -> None:
-        """Ask for lasting details again: the image may be another by now, or a wrong answer was kept."""
-        if image_id in self._lasting and image_id not in self._doubted:
-            self._doubted.add(image_id)
-            self._around.start(partial(self._look_again, image_id))
+    def doubt(self, image_id: str) -> trio.Event:
+        """Look lasting details up again: the image may be another by now, or a wrong answer was kept.
+
+        The event tells that this has come to an end, in whatever way.
+        """
+        looked_up = self._looked_up.get(image_id)
+        if looked_up is None:
+            looked_up = trio.Event()
+            if image_id in self._lasting:
+                self._around.start(partial(self._look_up_again, image_id, looked_up))
+                self._looked_up[image_id] = looked_up
+            else:
+                looked_up.set()
+        return looked_up
 
     def reconcile(self, old: Snapshot, new: Snapshot) -> None:
         """Take over what a newer listing says of images whose details are known."""
@@ -140,18 +149,18 @@ class DetailsCache:
         self.note_error(image_id, None)
         return self._received(replace(answer, image_id=image_id))
 
-    async def _look_again(self, image_id: str) -> None:
-        """Whatever is answered, only other lasting details replace those that are known, and what was noted stays."""
+    async def _look_up_again(self, image_id: str, looked_up: trio.Event) -> None:
+        """Only other lasting details replace those that are known, and what was noted of the image stays."""
         call = partial(self._client.image_details, image_id, deadline_s=self._outage.deadline_s)
         try:
             answer = replace(await self._around.threads.ask(call, self._threads), image_id=image_id)
+            if image_id in self._lasting and _is_lasting(answer):
+                self._received(answer)
         except ServiceError as error:
-            log.info("The details of image %s cannot be compared: %s", image_id, error)
-            return
+            log.info("The details of image %s cannot be looked up again: %s", image_id, error)
         finally:
-            self._doubted.discard(image_id)
-        if image_id in self._lasting and _is_lasting(answer):
-            self._received(answer)
+            del self._looked_up[image_id]
+            looked_up.set()
 
     async def _await_turn(self, image_id: str) -> None:
         """Wait until few enough others are asked for. Raises Unreachable when too little time is left for the call."""

@@ -255,7 +255,7 @@ class Content:
         )
         error = ContentWrong(text)
         self._service.note_error(self.image_id, text)
-        self._fetcher.doubt_sources()
+        looked_up = self._fetcher.doubt_sources()
         self._waiters.progressed()
         self._waiters.last_error = error
         if self._generations.was_wrong_again():
@@ -265,7 +265,7 @@ class Content:
         else:
             logger.warning("%s Fetching it once more.", text)
             self._fetcher.try_elsewhere()
-        self._restart.begin(self._blocks.sums_of(self._generations.delivered))
+        self._restart.begin(self._blocks.sums_of(self._generations.delivered), looked_up)
 
     def _make_stale(self, last: int, error: ContentError) -> None:
         """Whoever reads of generation *last* or before may hold wrong bytes: no more for them."""

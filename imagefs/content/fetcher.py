@@ -77,10 +77,9 @@ class Fetcher:
             self._sources.remove(image_id)
             self._sources.append(image_id)
 
-    def doubt_sources(self) -> None:
-        """What came of these images is not what their details say."""
-        for image_id in self._sources:
-            self._service.doubt(image_id)
+    def doubt_sources(self) -> list[trio.Event]:
+        """What came of these images is not what their details say. Each event tells that those were looked up again."""
+        return [self._service.doubt(image_id) for image_id in self._sources]
 
     def has(self, image_id: str) -> bool:
         """Whether the content may be fetched from this image."""

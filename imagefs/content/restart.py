@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Final
 
 import trio
 
@@ -12,6 +13,10 @@ from imagefs.content.blocks import Blocks
 from imagefs.content.fetcher import Fetcher
 from imagefs.content.generations import Generations
 from imagefs.content.proof import Proof
+
+LOOK_UP_S: Final = 5.0
+"""How long to wait for details that may say that the image has other content by now, so that nothing is fetched in
+vain."""
 
 
 class Restart:
@@ -44,16 +49,17 @@ class Restart:
         self._threads = threads
         self._plan = plan
 
-    def begin(self, delivered_sums: dict[int, bytes]) -> None:
+    def begin(self, delivered_sums: dict[int, bytes], looked_up: Collection[trio.Event] = ()) -> None:
         """Forget all bytes. None of them are delivered any more; what readers wait for is soon fetched anew.
 
-        *delivered_sums* are the checksums of blocks that readers got already, to hold the new ones against.
+        *delivered_sums* are the checksums of blocks that readers got already, to hold the new ones against. Before
+        anything is fetched, *looked_up* is waited for a little.
         """
         self._map.set(0, self._map.total, ABSENT)
         self._generations.begin()
         self._proof.stop()
         self._fetcher.halted = True
-        self._own_jobs.start(self._start_over, delivered_sums)
+        self._own_jobs.start(self._start_over, delivered_sums, looked_up)
 
     @property
     def is_idle(self) -> bool:
@@ -64,9 +70,12 @@ class Restart:
         """Wait until none is going on."""
         await self._own_jobs.idle()
 
-    async def _start_over(self, delivered_sums: dict[int, bytes]) -> None:
+    async def _start_over(self, delivered_sums: dict[int, bytes], looked_up: Collection[trio.Event]) -> None:
         await self._fetcher.halt()
         await self._jobs.idle()
+        with trio.move_on_after(LOOK_UP_S):
+            for each in looked_up:
+                await each.wait()
         try:
             await trio.to_thread.run_sync(self._blocks.drop, limiter=self._threads)
         finally:  # what could not be dropped is found to differ when it arrives again

@@ -31,6 +31,6 @@ class Service:
     disk_threads: trio.CapacityLimiter
     hash_threads: trio.CapacityLimiter
     note_error: Callable[[str, str], None]
-    doubt: Callable[[str], None]
+    doubt: Callable[[str], trio.Event]
     traffic: Traffic = field(default_factory=Traffic)
     settings: ContentSettings = field(default_factory=ContentSettings)

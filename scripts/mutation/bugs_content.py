@@ -10,8 +10,8 @@ BUGS: Final = (
     Bug(
         "details are believed whatever the content is",
         "content/content",
-        "        self._fetcher.doubt_sources()\n",
-        "",
+        "looked_up = self._fetcher.doubt_sources()",
+        "looked_up: list[trio.Event] = []",
         "test_content_wrong.py::test_content_that_is_not_what_the_details_say_casts_doubt_on_them",
     ),
     Bug(

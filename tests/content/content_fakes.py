@@ -181,6 +181,13 @@ async def staged(
     token = trio.lowlevel.current_trio_token()
     errors: dict[str, str] = {}
     doubted: list[str] = []
+
+    def doubt(image_id: str) -> trio.Event:
+        doubted.append(image_id)
+        looked_up = trio.Event()
+        looked_up.set()
+        return looked_up
+
     async with trio.open_nursery() as nursery:
         service = Service(
             retriever=site,
@@ -192,7 +199,7 @@ async def staged(
             disk_threads=trio.CapacityLimiter(2),
             hash_threads=trio.CapacityLimiter(1),
             note_error=errors.__setitem__,
-            doubt=doubted.append,
+            doubt=doubt,
             settings=settings,
         )
         library = Library(cache, service)

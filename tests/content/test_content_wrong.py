@@ -99,6 +99,33 @@ def test_content_that_is_not_what_the_details_say_casts_doubt_on_them(
     play(scene, site, cache)
 
 
+def test_content_that_was_replaced_is_not_fetched_again(cache: CacheDirectory) -> None:
+    """The details are waited for, which say so; whoever reads the old content is told that it is stale."""
+    site = FakeSite(DATA, (Answer(), Answer(data=OTHER)))
+
+    async def scene(stage: Stage) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def look_up(looked_up: trio.Event) -> None:
+                await trio.sleep(0.05)
+                reader.content.vanished(IMAGE)
+                looked_up.set()
+
+            def doubt(_image_id: str) -> trio.Event:
+                looked_up = trio.Event()
+                nursery.start_soon(look_up, looked_up)
+                return looked_up
+
+            stage.library._service = replace(stage.service, doubt=doubt)
+            reader = await stage.open()
+            await read(reader, 0, 10)
+            with pytest.raises(ImageChanged):
+                await stage.read_all(reader)
+
+    play(scene, site, cache)
+    assert site.sent_bytes <= 1.1 * len(DATA)
+
+
 def test_corrupt_always_is_an_error_after_two_transfers(cache: CacheDirectory) -> None:
     """Content that is wrong twice is refused for a while, then fetched again."""
     site = FakeSite(DATA, (Answer(wrong_at=LAST),))
