@@ -2,6 +2,7 @@
 
 ================  =============================================================================
 ``client``        the image actions as calls
+``signed_calls``  one call, and its answer
 ``body``          content as it arrives
 ``content_head``  whether the head of an answer can be that of the content
 ``verdicts``      what an answer's status and refusals mean

@@ -16,30 +16,19 @@ from imagefs import __version__
 from imagefs.api import parsing
 from imagefs.api.body import ContentBody, open_body
 from imagefs.api.clock import Clock, SystemClock
-from imagefs.api.connections import ConnectError
 from imagefs.api.content_head import Wanted
-from imagefs.api.encodings import decoded
 from imagefs.api.endpoint import checked_credentials, checked_url
-from imagefs.api.failures import TRANSPORT_ERRORS, connect_failure, reason_of
 from imagefs.api.limits import Limits
 from imagefs.api.nonces import Nonces
 from imagefs.api.parsing import Answer, Listing
 from imagefs.api.retry import RetryPolicy
-from imagefs.api.signing import signed_form
+from imagefs.api.signed_calls import SignedCalls, subject_of
 from imagefs.api.stopping import Stop
 from imagefs.api.tally import Tally
-from imagefs.api.transport import Exchange, Transport
+from imagefs.api.transport import Transport
 from imagefs.api.verdicts import Verdicts
 from imagefs.core.models import DEFAULT_API_URL, Credentials, ImageDetails
-from imagefs.errors import (
-    AnswerLost,
-    MalformedAnswer,
-    Overloaded,
-    PutOff,
-    ServerFailed,
-    ServiceError,
-    Unreachable,
-)
+from imagefs.errors import AnswerLost, MalformedAnswer, Overloaded, PutOff, ServerFailed
 
 CREATING_ACTIONS: Final = ("fetch", "replicate")
 """The actions that answer with the id of a new image."""
@@ -55,11 +44,6 @@ class ServiceClient:
     carried out at most once: it is tried again only if nothing was sent or the service put it off (429). It raises
     `AnswerLost` (``maybe_done``) if the service may have carried it out, and `PutOff`, a kind of that, if the service
     says that it has not (503).
-
-    Attributes:
-        clock_offset_s: how far this machine's clock was ahead of the service's when it last answered; None
-            where it did not say.
-
     """
 
     def __init__(
@@ -73,15 +57,26 @@ class ServiceClient:
         user_agent: str = f"imagefs/{__version__}",
     ) -> None:
         """Raises `SetupError` for a malformed URL, or plain http to another machine."""
-        self.clock_offset_s: float | None = None
-        self._credentials = checked_credentials(credentials)
+        credentials = checked_credentials(credentials)
         self._clock = clock or SystemClock()
         self._limits = limits or Limits()
         self._nonces = Nonces(self._clock)
         self._retry = RetryPolicy(self._limits, self._clock, rng or random.Random())  # noqa: S311  (jitter)
         self._transport = Transport(checked_url(api_url), user_agent, self._limits.idle_connections)
         self._verdicts = Verdicts(self._transport.host, credentials, self._clock)
-        self.tally = Tally(self._clock.time)
+        self._calls = SignedCalls(
+            credentials, self._transport, self._nonces, self._verdicts, self._clock, self._limits
+        )
+
+    @property
+    def tally(self) -> Tally:
+        """How the calls went."""
+        return self._calls.tally
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """How far this machine's clock was ahead of the service's when it last answered; None if it did not say."""
+        return self._calls.clock_offset_s
 
     def list_images(
         self,
@@ -165,7 +160,7 @@ class ServiceClient:
 
         def attempt(left_s: float) -> ContentBody:
             attempt_s = min(left_s, self._limits.attempt_s)
-            exchange = self._post(
+            exchange = self._calls.post(
                 "retrieve", {"image_id": image_id}, attempt_s, headers=wanted.headers, stop=stop
             )
             body = open_body(
@@ -193,8 +188,8 @@ class ServiceClient:
         """The answer to a call that changes nothing, tried again within its deadline."""
 
         def attempt(left_s: float) -> Answer:
-            exchange = self._post(action, parameters, min(left_s, self._limits.attempt_s))
-            return self._answer(action, parameters, exchange)
+            exchange = self._calls.post(action, parameters, min(left_s, self._limits.attempt_s))
+            return self._calls.answer(action, parameters, exchange)
 
         deadline_s = self._limits.read_deadline_s if deadline_s is None else deadline_s
         return self._run(attempt, deadline_s, no_connection_s)
@@ -204,15 +199,15 @@ class ServiceClient:
 
         def attempt(left_s: float) -> Answer:
             attempt_s = min(left_s, self._limits.change_attempt_s)
-            exchange = self._post(action, parameters, attempt_s, lost=AnswerLost)
+            exchange = self._calls.post(action, parameters, attempt_s, lost=AnswerLost)
             lost: AnswerLost | None = None
             try:
-                answer = self._answer(action, parameters, exchange, lost=AnswerLost)
+                answer = self._calls.answer(action, parameters, exchange, lost=AnswerLost)
                 if action in CREATING_ACTIONS:
                     parsing.new_image_id(answer)
                 elif answer.get("success") is None:
                     lost = AnswerLost(
-                        f"{_subject(action, parameters)}: the answer does not say whether it succeeded"
+                        f"{subject_of(action, parameters)}: the answer does not say whether it succeeded"
                     )
             except MalformedAnswer as exc:
                 if exchange.status >= 300:
@@ -239,98 +234,3 @@ class ServiceClient:
         """Run *attempt* under the retry policy; where its nonce is refused, once more with that of a later second."""
         past_refusal = partial(self._nonces.past_refusal, attempt)
         return self._retry.run(past_refusal, deadline_s, no_connection_s, stop)
-
-    def _post(
-        self,
-        action: str,
-        parameters: Mapping[str, str],
-        left_s: float,
-        *,
-        lost: type[Unreachable] = Unreachable,
-        headers: Mapping[str, str] | None = None,
-        stop: Stop | None = None,
-    ) -> Exchange:
-        """Sign and send one call; its answer's head.
-
-        Raises `Unreachable` where nothing was sent, *lost* where no answer came, and `TransferBroken` where
-        *stop* ended it. Never chained to its cause: the errors of requests hold the request, with the partial
-        key and the signature.
-        """
-        subject, host = _subject(action, parameters), self._transport.host
-        ends_s = self._clock.monotonic() + left_s
-        if left_s <= 0:
-            raise Unreachable(f"{subject}: no time is left")
-        if stop is not None:
-            stop.raise_if_set(subject)
-        path = f"image/{action}/"
-        form = signed_form(self._credentials, path, parameters, self._nonces.next(left_s, stop))
-        left_s = ends_s - self._clock.monotonic()
-        if left_s <= 0:
-            raise Unreachable(f"{subject}: no time is left")
-        failure: ServiceError
-        try:
-            exchange = self._transport.post(
-                path,
-                form,
-                connect_s=min(self._limits.connect_s, left_s),
-                total_s=left_s,
-                headers=headers or {},
-                stop=stop,
-            )
-        except ConnectError as exc:
-            kind, reason = connect_failure(exc)
-            failure = kind(f"{subject}: {host} cannot be reached: {self._verdicts.redact(reason)}")
-        except TRANSPORT_ERRORS as exc:
-            failure = lost(f"{subject}: no answer from {host}: {reason_of(exc)}")
-        else:
-            self.tally.note(answered=True)
-            return exchange
-        if stop is not None:
-            stop.raise_if_set(subject)
-        self.tally.note(answered=False)
-        raise failure
-
-    def _answer(
-        self,
-        action: str,
-        parameters: Mapping[str, str],
-        exchange: Exchange,
-        *,
-        lost: type[Unreachable] = Unreachable,
-    ) -> Answer:
-        """The JSON object that a call answered; raises the error of a refusal."""
-        subject = _subject(action, parameters)
-        most_bytes = self._limits.list_bytes if action == "list" else self._limits.answer_bytes
-        unread: ServiceError | None = None
-        body = b""
-        try:
-            body = decoded(exchange.read(most_bytes + 1), exchange.headers, most_bytes + 1)
-        except TRANSPORT_ERRORS as exc:
-            unread = lost(f"{subject}: the answer was cut: {reason_of(exc)}")
-        except MalformedAnswer as exc:
-            unread = (MalformedAnswer if exchange.framed else lost)(f"{subject}: {exc}")
-        finally:
-            exchange.discard()
-        self.clock_offset_s = self._verdicts.clock_offset_s(exchange.headers)
-        # What the status says holds, whether the rest of the answer came or not.
-        failure = self._verdicts.of_status(subject, exchange.status, exchange.headers, body) or unread
-        if failure is not None:
-            raise failure
-        if len(body) > most_bytes:
-            raise MalformedAnswer(f"{subject}: the answer is longer than {most_bytes} bytes")
-        try:
-            answer = parsing.answer_object(body)
-        except MalformedAnswer as exc:
-            if exchange.framed:
-                raise MalformedAnswer(f"{subject}: {exc}") from None
-            raise lost(f"{subject}: {exc}, and may have been cut") from None
-        refusal = parsing.refusal_text(answer)
-        if refusal is not None:
-            raise self._verdicts.of_refusal(subject, refusal, exchange.headers)
-        return answer
-
-
-def _subject(action: str, parameters: Mapping[str, str]) -> str:
-    """The beginning of a message: the action, and what it is about."""
-    of = parameters.get("image_id") or parameters.get("name") or parameters.get("region")
-    return f"image/{action}" if of is None else f"image/{action} of {of!a}"

@@ -267,14 +267,14 @@ _API: Final = (
     ),
     Bug(
         "an error with the request inside",
-        "api/client",
+        "api/signed_calls",
         'failure = lost(f"{subject}: no answer from {host}: {reason_of(exc)}")',
         'raise lost(f"{subject}: no answer from {host}: {reason_of(exc)}") from exc',
         "test_api_echo.py",
     ),
     Bug(
         "the key in a log line",
-        "api/client",
+        "api/signed_calls",
         "        failure: ServiceError\n        try:",
         "        __import__('logging').getLogger('imagefs.api').debug('sending %s', form)\n"
         "        failure: ServiceError\n        try:",
@@ -282,7 +282,7 @@ _API: Final = (
     ),
     Bug(
         "an answer of any length",
-        "api/client",
+        "api/signed_calls",
         "if len(body) > most_bytes:",
         "if False:",
         "test_api_client.py::test_an_answer_over_the_limit_is_rejected",
