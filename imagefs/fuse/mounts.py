@@ -14,6 +14,9 @@ FILESYSTEM_TYPE: Final = "fuse.imagefs"
 READ_AHEAD_KB: Final = 1024
 """The largest read that the kernel sends; its default of 128 KiB costs eight times as many requests."""
 
+MOST_LINKS: Final = 40
+"""As many as the kernel follows (path_resolution(7))."""
+
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -72,9 +75,17 @@ def holder_of(device: str) -> int | None:
 
 
 def absolute(path: Path) -> Path:
-    """*path* without links and dots, resolving its parent only: a dead mount cannot be resolved itself."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), never follows the last component
-    return path.parent.resolve() / path.name if path.name else path
+    """*path* without links and dots. What it leads to is not touched, which can be a mount that is dead or stuck."""
+    for _ in range(MOST_LINKS):
+        path = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), never follows the last component
+        if not path.name:
+            break
+        path = path.parent.resolve() / path.name
+        try:
+            path = path.parent / path.readlink()
+        except OSError:
+            break  # it is no link
+    return path
 
 
 def _parse(line: bytes) -> Mount:

@@ -42,17 +42,20 @@ def test_the_machine_s_own_mounts_are_read() -> None:
     assert mount_at(Path("/proc/self")) is None
 
 
-def test_paths_are_made_absolute_without_touching_the_last_part(
+def test_paths_are_made_absolute_without_touching_where_they_lead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A parent's links are resolved, dots go, and the mount point itself is never followed."""
+    """A parent's links are resolved, dots go, and links to the mount point are read and not followed."""
     tmp_path = tmp_path.resolve()
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    (tmp_path / "real" / "point").symlink_to("/nowhere")
+    (tmp_path / "real" / "shortcut").symlink_to("../link/point")
+    (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     assert absolute(Path("link/point")) == tmp_path / "real" / "point"
     assert absolute(Path("link/../real/./point/")) == tmp_path / "real" / "point"
+    assert absolute(Path("link/shortcut")) == tmp_path / "real" / "point"
+    assert absolute(Path("loop")) == tmp_path / "loop"
     assert absolute(Path("/")) == Path("/")
 
 

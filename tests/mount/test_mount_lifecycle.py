@@ -142,13 +142,18 @@ def test_a_caller_without_standard_streams(prepare):
 
 
 def test_a_relative_mount_point_and_files_work(service, prepare):
-    """Relative paths mean what they meant when the command was run."""
+    """Relative paths, and links to a mount point, mean what they meant when the command was run."""
     mounted = prepare()
-    command = [word.replace(f"{mounted.path.parent}/", "") for word in mounted.foreground_command[:-1]]
-    run("env", "-C", mounted.path.parent, *command)
+    folder, link = mounted.path.parent, mounted.path.with_name("link")
+    link.symlink_to(mounted.path.name)
+    command = [word.replace(f"{folder}/", "").replace("mnt", "link") for word in mounted.command]
+    run("env", "-C", folder, *command)
+    assert b"already mounted" in attempt("env", "-C", folder, *command).stderr
+    assert b"no such image" in mounted.imagefs("wait", link / "toronto/a").stderr
     assert text("ls", mounted.path)
-    assert (mounted.path.parent / "cache/lock").read_text() == f"{mounted.pid} {mounted.path}\n"
-    mounted.umount()
+    assert (folder / "cache/lock").read_text() == f"{mounted.pid} {mounted.path}\n"
+    assert mounted.imagefs("umount", link).returncode == 0
+    assert not mounted.is_mounted
 
 
 def test_umount_of_a_busy_mount_is_refused(service, mount):
