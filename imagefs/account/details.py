@@ -150,7 +150,7 @@ class DetailsCache:
         return self._received(replace(answer, image_id=image_id))
 
     async def _look_up_again(self, image_id: str, looked_up: trio.Event) -> None:
-        """Only other lasting details replace those that are known, and what was noted of the image stays."""
+        """Only other lasting details replace the known ones; failures that were noted of the image stay."""
         call = partial(self._client.image_details, image_id, deadline_s=self._outage.deadline_s)
         try:
             answer = replace(await self._around.threads.ask(call, self._threads), image_id=image_id)
