@@ -5,6 +5,7 @@ pyfuse3 keeps one session per process, so there is at most one :class:`Session` 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -116,8 +117,8 @@ class Session:
         if self._mounted:
             self._mounted = False
             pyfuse3.close(unmount=self._is_there())
-            if self._device is not None and self._is_there():  # libfuse leaves one whose connection was cut
-                with suppress(SetupError, OSError):
+            if self._device is not None and self._is_there() and _is_dead(self._mountpoint):
+                with suppress(SetupError, OSError):  # libfuse leaves one whose connection was cut
                     unmount(self._mountpoint, lazy=True)
 
     def _is_there(self) -> bool:
@@ -169,6 +170,15 @@ class Session:
                 knob,
                 error.strerror,
             )
+
+
+def _is_dead(mountpoint: Path) -> bool:
+    """Whether no process is behind the mount: a new one may have got the number of one that is gone."""
+    try:
+        os.statvfs(mountpoint)  # which the kernel never answers by itself
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
 
 
 def _fuse_device() -> int:
