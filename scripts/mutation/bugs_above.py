@@ -353,13 +353,6 @@ BUGS: Final = (
         "test_cli_background.py::test_the_log_is_private_and_of_one_line_a_message",
     ),
     Bug(
-        "the end of a mount takes along what was mounted in its place",
-        "fuse/session",
-        "pyfuse3.close(unmount=self._is_there())",
-        "pyfuse3.close(unmount=True)",
-        "../mount/test_mount_lifecycle.py::test_the_end_of_a_detached_mount_leaves_the_next_one_alone",
-    ),
-    Bug(
         "a download goes on when its content is given back",
         "publish/publisher",
         "            await offer.end_downloads()",
