@@ -223,14 +223,14 @@ class Filling:
     async def _settle_if_known(self, draft: DraftFile, spool: SpoolFile) -> bool:
         """Replicate the image that has just these bytes, if there is one.
 
-        Taking the MD5 of what was not written in order takes as long as reading it.
+        Taking the MD5 of what was not written in order takes as long as reading it. A signal ends that wait.
         """
         size_bytes = spool.size_bytes
         with trio.fail_after(MATCHING_S):
             sizes_bytes = await self._matching.sizes_elsewhere(draft.region, anew=True)
         if size_bytes not in sizes_bytes:
             return False
-        md5 = await trio.to_thread.run_sync(spool.md5, limiter=self._disk_threads)
+        md5 = await trio.to_thread.run_sync(spool.md5, abandon_on_cancel=True, limiter=self._disk_threads)
         key = ContentKey(size_bytes, md5)
         image = self._matching.elsewhere(draft.region, key)
         if image is None:

@@ -47,6 +47,19 @@ def test_a_copy_is_one_of_what_was_opened() -> None:
     play(scene)
 
 
+def test_of_two_images_with_one_content_the_one_that_is_read_is_copied() -> None:
+    """The other one may be a template, which cannot be replicated."""
+
+    async def scene() -> None:
+        grove = await grown()
+        opened, _ = await grove.tree.changes.create(MONTREAL, b"new")
+        source = await grove.tree.open(await grove.find(b"toronto", b"b"), os.O_RDONLY)
+        await grove.files.copy_range(source.handle, 0, opened.handle, 0, 1000)
+        assert grove.account.calls == [("replicate", "2", "montreal", "new")]
+
+    play(scene)
+
+
 def test_a_created_file_is_its_image_from_then_on() -> None:
     """Under its name, its inode and its open handle; the kernel's count of it is that of the creation."""
 

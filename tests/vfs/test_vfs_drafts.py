@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -640,5 +641,33 @@ def test_a_large_file_is_compared_for_as_long_as_that_takes() -> None:
         await shop.drafts.filling.write(draft, 0, OTHER)
         await shop.drafts.filling.flush(draft)
         assert shop.account.calls == [("replicate", "2", "toronto", "new")]
+
+    work(account(), scene)
+
+
+class HangingSpool(MemorySpool):
+    """Its MD5 takes until it ``may_end``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = threading.Event()
+
+    def md5(self) -> str:
+        self.may_end.wait()
+        return super().md5()
+
+
+def test_a_signal_ends_the_comparison_of_a_large_file() -> None:
+    """Nothing comes of what was written then."""
+
+    async def scene(shop: Workshop) -> None:
+        draft = shop.create()
+        draft.spool = spool = HangingSpool()
+        await shop.drafts.filling.write(draft, 0, OTHER)
+        with trio.move_on_after(1) as waiting:
+            await shop.drafts.filling.flush(draft)
+        spool.may_end.set()
+        assert waiting.cancelled_caught
+        assert shop.account.calls == []
 
     work(account(), scene)
