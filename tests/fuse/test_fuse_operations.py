@@ -83,8 +83,8 @@ class FakeTree:
     async def open(self, inode: int, flags: int, programs: Iterable[str]) -> Any:
         return self._answer("open", inode, flags)
 
-    async def create(self, parent: int, name: bytes) -> Any:
-        return self._answer("create", parent, name)
+    async def create(self, parent: int, name: bytes, *, exclusive: bool, caller: None) -> Any:
+        return self._answer("create", parent, name, exclusive)
 
     async def make(self, parent: int, name: bytes) -> Any:
         return self._answer("make", parent, name)
@@ -321,10 +321,11 @@ def test_the_tree_is_told_whether_its_owner_asks(context: pyfuse3.RequestContext
 
 
 def test_changes_reach_the_tree() -> None:
-    """Names, bytes and handles as the kernel gives them; of rename's flags, only the exchange is for the tree."""
+    """Names, bytes and handles as the kernel gives them; of all flags, only O_EXCL and rename's exchange."""
     tree = FakeTree(create=(OpenedFile(7, direct=True), ATTRIBUTES), write=3)
-    info, entry = call(tree, "create", 1, b"x", 0o644, 0, CONTEXT)
+    info, entry = call(tree, "create", 1, b"x", 0o644, os.O_WRONLY, CONTEXT)
     assert (info.fh, info.direct_io, entry.st_ino) == (7, True, ATTRIBUTES.inode)
+    call(tree, "create", 1, b"x", 0o644, os.O_WRONLY | os.O_EXCL, CONTEXT)
     assert call(tree, "write", 7, 5, b"abc") == 3
     for args in (
         ("flush", 7),
@@ -337,7 +338,8 @@ def test_changes_reach_the_tree() -> None:
     ):
         call(tree, *args)
     assert tree.calls == [
-        ("create", 1, b"x"),
+        ("create", 1, b"x", False),
+        ("create", 1, b"x", True),
         ("write", 7, 5, b"abc"),
         ("flush", 7),
         ("sync", 7),
