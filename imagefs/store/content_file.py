@@ -267,6 +267,8 @@ class StoredContent:
 
     def _forget_held(self, runs: Sequence[tuple[int, int]]) -> int:
         """Forget *runs* of blocks, held by the caller, the index first: how many bytes were freed."""
+        if self._file.is_closed:  # what a late look cannot read is not damaged
+            raise CacheUnusable(f"the cache file {self.name} is closed")
         freed = self._blocks.forget(runs)
         self._space.release(self.name, freed)
         if freed:

@@ -120,6 +120,11 @@ class DataFile:
         with store_errors(f"removing the cache file {self._name} failed"):
             os.unlink(self._name, dir_fd=self._parent)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._descriptor == -1
+
     def close(self) -> None:
         """Close the file; what is not synced may be lost if the power fails."""
         self._descriptors.close()

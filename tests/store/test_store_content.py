@@ -322,3 +322,17 @@ def test_any_history_matches_a_plain_model(
         assert cache.cached_bytes(key) == sum(len(block_bytes(key, block)) for block in model_present)
     assert all(content.check_block(block) for block in model_present)
     cache.close()
+
+
+def test_a_late_look_at_a_closed_content_costs_it_nothing(cache: CacheDirectory) -> None:
+    """A thread that was left behind finds that it cannot read, and takes that for damage."""
+    content = cache.content(key_of(1, 4 * MIB))
+    write(content, 0, 4)
+    content.close()
+    with pytest.raises(CacheUnusable):
+        content.check_block(0)
+    with pytest.raises(CacheUnusable):
+        content.forget_blocks(range(4))
+    again = cache.content(key_of(1, 4 * MIB))
+    assert present_blocks(again) == {0, 1, 2, 3}
+    again.close()
