@@ -12,7 +12,7 @@ import click
 from imagefs.cli.asking import STATUS_S, ask_one
 from imagefs.cli.paths import Untouched
 from imagefs.errors import SetupError
-from imagefs.fuse.mountpoint import unmount
+from imagefs.fuse.mountpoint import refuse_below, unmount
 from imagefs.fuse.mounts import FILESYSTEM_TYPE, holder_of, mount_at
 
 LAST_FLUSH_S: Final = 15.0
@@ -34,6 +34,7 @@ def umount_command(mountpoint: Path, lazy: bool) -> None:
 
 def take_down(mountpoint: Path, *, lazy: bool = False, last_flush_s: float = LAST_FLUSH_S) -> None:
     """Unmount, and wait for the mount's process as long as it may take. Raises SetupError."""
+    refuse_below(mountpoint)
     mount = mount_at(mountpoint)
     if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
         raise SetupError(f"{mountpoint} is not a mount of imagefs.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from imagefs.errors import SetupError
-from imagefs.fuse.mounts import FILESYSTEM_TYPE, Mount, absolute, mount_at
+from imagefs.fuse.mounts import FILESYSTEM_TYPE, Mount, absolute, mount_at, own_mount_above
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ def prepare_mountpoint(mountpoint: Path, is_dead: Callable[[Path], bool]) -> Non
     *is_dead* tells whether the process behind a mount of ours is gone, and raises SetupError where it cannot be
     told: whoever touches a mount that is stuck is stuck as well. Raises SetupError.
     """
+    refuse_below(mountpoint)
     mount = _automounted(mountpoint)
     if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
         if not is_dead(mountpoint):
@@ -52,6 +53,13 @@ def prepare_mountpoint(mountpoint: Path, is_dead: Callable[[Path], bool]) -> Non
             raise SetupError(f"The mount point {mountpoint} is not empty.")
     except OSError as error:
         raise SetupError(f"The mount point {mountpoint} cannot be used: {error.strerror}.") from error
+
+
+def refuse_below(path: Path) -> None:
+    """Raise SetupError for a *path* below a mount of ours, which may be stuck: nothing there is touched."""
+    above = own_mount_above(Path(os.path.abspath(path)).parent)  # noqa: PTH100  # unlike resolve(), touches nothing
+    if above is not None:
+        raise SetupError(f"{path} is below the mount at {os.fsdecode(above.mountpoint)}.")
 
 
 def may_allow_other() -> bool:
