@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from imagefs.errors import ContentError, CredentialsRefused, TransferBroken, Unreachable
 
 
@@ -12,7 +14,7 @@ def again(error: Exception) -> Exception:
     :class:`TransferBroken` that has *error* as its cause.
     """
     if isinstance(error, (ContentError, Unreachable, CredentialsRefused)):
-        return type(error)(*error.args)
+        return copy(error)
     wrapped = TransferBroken(str(error))
     wrapped.__cause__ = error
     return wrapped

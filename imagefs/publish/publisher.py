@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -66,7 +67,7 @@ class Upload:
         """Wait until the image is active and has the content; raises why it will not be."""
         await self.ended.wait()
         if self.error is not None:
-            raise type(self.error)(*self.error.args)
+            raise copy(self.error)
 
 
 class Publisher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -82,4 +83,4 @@ class DraftFile:
     def raise_if_refused(self) -> None:
         """Raise why it was refused, if it was."""
         if self.error is not None:
-            raise type(self.error)(*self.error.args)
+            raise copy(self.error)
