@@ -76,11 +76,14 @@ def holder_of(device: str) -> int | None:
 
 def absolute(path: Path) -> Path:
     """*path* without links and dots. What it leads to is not touched, which can be a mount that is dead or stuck."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), never follows the last component
     for _ in range(MOST_LINKS):
-        path = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), never follows the last component
+        if path.name == "..":  # the end of a link: of what the links before it lead to
+            path = Path(os.path.realpath(path))
         if not path.name:
             break
-        path = path.parent.resolve() / path.name
+        # Unlike resolve(), realpath never fails for a loop of links.
+        path = Path(os.path.realpath(path.parent), path.name)
         try:
             path = path.parent / path.readlink()
         except OSError:

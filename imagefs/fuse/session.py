@@ -124,13 +124,13 @@ class Session:
     def _is_there(self) -> bool:
         """Whether the mount point leads to this mount, as libfuse unmounts whatever it finds there.
 
-        After a lazy unmount that can be another one.
+        After a lazy unmount that can be another one. Before this one could be set up, it is taken for it.
         """
         try:
             mount = mount_at(self._mountpoint)
         except OSError:
             return True  # no descriptor is left for a look
-        return (None if mount is None else mount.device) == self._device
+        return self._device is None or (mount is not None and mount.device == self._device)
 
     def _heed_signals(self) -> None:
         """Have signals end the serving, and never the process: a terminal that is closed sends two at once."""

@@ -3,8 +3,8 @@
 Whatever is done to a file named after an operation of pyfuse3 goes well, but that operation, which never ends. Each
 read, copy and endless operation is a line on standard output. All other files are there, too, but those to be made.
 
-After SIGUSR1, the next request is received only when a line has come on standard input. With a second argument, the
-process has only one descriptor left when it mounts.
+After SIGUSR1, the next request is received only when a line has come on standard input. With the second argument
+``descriptors``, the process has only one left when it mounts; with ``device``, it does not find that of the mount.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 
 import trio
 
-from imagefs.errors import NotFound
+from imagefs.errors import NotFound, SetupError
 from imagefs.fuse import interpose
 from imagefs.fuse.answering import answering
 from imagefs.fuse.requests import Requests
@@ -201,6 +201,10 @@ def _leave_one_descriptor() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + 1, hard))
 
 
+def _fail_to_find(descriptor: int, blocking: bool) -> None:
+    raise SetupError("The connection to FUSE is missing.")
+
+
 async def _main(mountpoint: Path) -> None:
     hesitation = Hesitation()
     trio.lowlevel.add_instrument(hesitation)
@@ -213,8 +217,10 @@ async def _main(mountpoint: Path) -> None:
 async def _serve(mountpoint: Path) -> None:
     operations = Dummy()
     session = Session(MountOptions(mountpoint, source="dummy"))
-    if len(sys.argv) > 2:
+    if "descriptors" in sys.argv[2:]:
         _leave_one_descriptor()
+    if "device" in sys.argv[2:]:
+        os.set_blocking = _fail_to_find
     session.mount(operations)
     try:
         await session.serve(operations, lambda: print("mounted", flush=True))

@@ -174,15 +174,19 @@ def test_a_mount_that_ends_lets_copies_go(filesystem):
 
 
 @pytest.mark.root
-def test_a_mount_that_cannot_be_served_does_not_stay(tmp_path):
-    """The kernel has made it, and then there is no descriptor left for the rest."""
-    command = [sys.executable, str(HERE / "dummy_filesystem.py"), str(tmp_path), "one descriptor"]
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [("descriptors", "Too many open files"), ("device", "connection to FUSE is missing")],
+)
+def test_a_mount_that_cannot_be_served_does_not_stay(tmp_path, missing, reason):
+    """The kernel has made it, and then there is no descriptor left for the rest, or its own is not found."""
+    command = [sys.executable, str(HERE / "dummy_filesystem.py"), str(tmp_path), missing]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S)
     stays = mount_at(tmp_path) is not None
     if stays:
         subprocess.run(["fusermount3", "-u", "-z", str(tmp_path)], check=True)
     assert done.returncode == 1
-    assert "Too many open files" in done.stderr
+    assert reason in done.stderr
     assert not stays
 
 

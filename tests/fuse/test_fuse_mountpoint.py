@@ -51,11 +51,18 @@ def test_paths_are_made_absolute_without_touching_where_they_lead(
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "shortcut").symlink_to("../link/point")
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "real" / "deep").mkdir()
+    (tmp_path / "current").symlink_to("real/deep")
+    (tmp_path / "up").symlink_to("current/../point")
+    (tmp_path / "top").symlink_to("current/..")
     monkeypatch.chdir(tmp_path)
     assert absolute(Path("link/point")) == tmp_path / "real" / "point"
     assert absolute(Path("link/../real/./point/")) == tmp_path / "real" / "point"
     assert absolute(Path("link/shortcut")) == tmp_path / "real" / "point"
+    assert absolute(Path("up")) == tmp_path / "real" / "point"
+    assert absolute(Path("top")) == tmp_path / "real"
     assert absolute(Path("loop")) == tmp_path / "loop"
+    assert absolute(Path("loop/point")) == tmp_path / "loop" / "point"
     assert absolute(Path("/")) == Path("/")
 
 
