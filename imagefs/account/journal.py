@@ -81,6 +81,7 @@ class Journal:
         except BaseException:
             del self._entries[entry.number]
             self._entries |= {old.number: old for old in ended}
+            self._arrange()  # which another change may have done without the ended ones
             raise
         self._arrange()
         return entry

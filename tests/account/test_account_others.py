@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -16,6 +17,8 @@ from imagefs.account import Account
 from imagefs.core.intents import Creation, Deletion, Intent
 from imagefs.core.models import ImageDetails
 from imagefs.errors import PutOff, Refused, RefusedPermission, RefusedUnknownImage, StoreError, Unreachable
+
+T = TypeVar("T")
 
 THEIRS = image("9", "a", "roubaix", "queued")
 
@@ -93,6 +96,43 @@ def test_a_move_ends_in_the_same_write_in_which_its_replica_shall_go(fails: bool
             for journal in index.journals:
                 kinds = [type(intent) for intent in journal if getattr(intent, "image_id", None) == new]
                 assert kinds in ([], [Creation], [Deletion])
+
+    play(scene)
+
+
+class SlowDisk(Stage):
+    """The index fails after a second."""
+
+    async def run_sync(self, sync_fn: Callable[..., T], *args: Any, **options: Any) -> T:
+        try:
+            return await super().run_sync(sync_fn, *args, **options)
+        except StoreError:
+            await trio.sleep(1)
+            raise
+
+
+def test_a_move_whose_end_cannot_be_written_goes_on_whatever_else_changes_meanwhile() -> None:
+    """Its replica is shown, and its source is not."""
+    index = FakeIndex()
+    service = ChangingService([image("1", "a"), image("2", "b"), THEIRS], saving_s=5)
+
+    async def scene() -> None:
+        async with SlowDisk(service, index).account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "a")
+            service.details[new] = replace(details_of(image(new, "a", "montreal")), checksum=None)
+            await trio.sleep(20)
+            index.failure = StoreError("no space")
+
+            async def change_another() -> None:
+                await trio.sleep(0.5)
+                await account.note_failure("2", "damaged")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(change_another)
+                with pytest.raises(StoreError):
+                    await account.delete(new)
+            assert shown(account) == [new, "2", "9"]
 
     play(scene)
 
