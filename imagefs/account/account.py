@@ -74,7 +74,9 @@ class Account:
         self._nursery: trio.Nursery | None = None
         self._outage = Outage(settings, clock)
         self._writer = IndexWriter(index, settings.write_delay_s, around.threads)
-        self._listing = ListingCache(client, self._outage, around, self._on_listing)
+        self._listing = ListingCache(
+            client, self._outage, around, lambda: departed.image_ids, self._on_listing
+        )
         self._details = DetailsCache(
             client, self._outage, self._writer, around, self._listed, self._on_details_changed
         )

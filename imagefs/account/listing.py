@@ -6,7 +6,7 @@ Used by :class:`imagefs.account.Account` on trio's thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from copy import copy
 
@@ -19,7 +19,7 @@ from imagefs.account.persistence import persistently
 from imagefs.account.protocols import ListingClient
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
-from imagefs.core.models import is_leaving
+from imagefs.core.models import ListedImage, is_leaving
 from imagefs.errors import MalformedAnswer, Refused, ServiceError
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,12 @@ class ListingCache:
         client: ListingClient,
         outage: Outage,
         around: Surroundings,
+        deleted_ids: Callable[[], Set[str]],
         publish: Callable[[Snapshot, Snapshot], None],
     ) -> None:
-        """*publish* is called with each new listing, as (old, new), before anyone gets it.
+        """*deleted_ids* gives the images that this mount has deleted lately.
+
+        *publish* is called with each new listing, as (old, new), before anyone gets it.
 
         ``snapshot_asked_at`` is when the service was asked for ``snapshot``, on the account's clock. ``seen`` are
         the images of all listings so far and their regions, by id.
@@ -52,6 +55,7 @@ class ListingCache:
         self._outage = outage
         self._around = around
         self._settings = around.settings
+        self._deleted_ids = deleted_ids
         self._publish = publish
         self._fresh_until = float("-inf")
         self._asked_at: float | None = None
@@ -101,19 +105,23 @@ class ListingCache:
         asked_at = self._asked_at = self._around.clock()
         since = asked_at if self._senseless_since is None else self._senseless_since
         is_checked = asked_at <= since + self._settings.vanish_s
+        deleted_ids = self._deleted_ids()
+        is_empty = False
 
         def list_all() -> Snapshot:
+            nonlocal is_empty
             answer = self._client.list_images(
                 deadline_s=self._settings.call_deadline_s, no_connection_s=no_connection_s
             )
-            if is_checked and not answer.images:
-                self._check_emptied(old)
+            is_empty = not answer.images
+            if is_checked and is_empty:
+                self._check_emptied([image for image in old.images if image.image_id not in deleted_ids])
             return old.successor(answer.images, asked_ns, answer.problems)
 
         try:
             new = await self._around.threads.ask(list_all, self._threads)
         except ServiceError as error:
-            if isinstance(error, MalformedAnswer):
+            if is_empty and isinstance(error, MalformedAnswer):
                 self._senseless_since = since
             self._failed(error)
             raise
@@ -122,13 +130,15 @@ class ListingCache:
         self._succeeded(old, new, asked_at)
         return new
 
-    def _check_emptied(self, old: Snapshot) -> None:
-        """Raise ServiceError for an uncertain empty listing while an image that was listed before is still there.
+    def _check_emptied(self, images: Sequence[ListedImage]) -> None:
+        """Raise ServiceError for an empty listing while one of the *images* that were listed before is still there.
 
-        Runs in the worker thread of the listing, for no longer than one call may take.
+        Asks about some at both ends: details of templates, which are listed side by side, may be refused. Runs in the
+        worker thread of the listing, for no longer than one call may take.
         """
         deadline_s = self._settings.call_deadline_s / _MOST_ASKED_ABOUT
-        for image in old.images[:_MOST_ASKED_ABOUT]:
+        half = _MOST_ASKED_ABOUT // 2
+        for image in (*images[:half], *images[half:][-half:]):
             try:
                 details = self._client.image_details(image.image_id, deadline_s=deadline_s)
             except Refused:

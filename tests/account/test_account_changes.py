@@ -93,6 +93,21 @@ def test_a_deleted_image_is_gone_at_once() -> None:
     play(scene)
 
 
+def test_the_last_image_can_be_deleted_and_another_be_fetched_at_once() -> None:
+    """The listing is empty then, though the service has details of what is gone for a while."""
+    service = ChangingService([image("1", "a")])
+    service.details["1"] = details_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            await account.delete("1")
+            new = await account.fetch(FETCH, "toronto")
+            assert shown(account) == {new: ("toronto", "d.iso")}
+
+    play(scene)
+
+
 def test_refusals_are_raised_and_change_nothing() -> None:
     """A public template, a quota, an image that is gone, a busy service: each in its own class."""
     fates = (RefusedPermission("public"), Overloaded("busy"), RefusedPermission("public"), AWAY)

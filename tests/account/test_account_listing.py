@@ -9,7 +9,7 @@ import trio
 from account_fakes import FakeListing, FakeService, FakeStoredListing, Stage, details_of, image, play
 
 from imagefs.account import Snapshot
-from imagefs.errors import MalformedAnswer, ServiceError, Unreachable
+from imagefs.errors import MalformedAnswer, Refused, ServiceError, Unreachable
 
 AWAY = Unreachable("The service does not answer.")
 
@@ -332,6 +332,42 @@ def test_an_empty_listing_is_believed_where_nothing_contradicts_it(gone: bool | 
                 assert len((await account.images()).images) == 2
                 await trio.sleep(700)
                 assert (await account.images()).images == ()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("own", ["1", "20"])
+def test_templates_whose_details_are_refused_do_not_hide_an_image_that_is_there(own: str) -> None:
+    """There may be dozens of them, before the account's own images or after."""
+
+    service = Void([image(str(number)) for number in range(1, 21)])
+    service.failures = {row.image_id: Refused("no") for row in service.rows if row.image_id != own}
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            service.void = True
+            with pytest.raises(MalformedAnswer, match=f"{own} is there"):
+                await account.refresh()
+
+    play(scene)
+
+
+def test_listings_that_made_no_sense_do_not_count_for_an_empty_one() -> None:
+    """A service that comes back after a long outage may be hardly awake yet."""
+
+    service = Void([image("1")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            service.listing_failure = MalformedAnswer("a web page")
+            with pytest.raises(MalformedAnswer, match="web page"):
+                await account.refresh()
+            await trio.sleep(700)
+            service.listing_failure, service.void = None, True
+            with pytest.raises(MalformedAnswer, match="1 is there"):
+                await account.refresh()
 
     play(scene)
 
