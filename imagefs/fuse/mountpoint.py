@@ -57,8 +57,8 @@ def prepare_mountpoint(mountpoint: Path, is_dead: Callable[[Path], bool]) -> Non
 
 def refuse_below(path: Path) -> None:
     """Raise SetupError for a *path* below a mount of ours, which may be stuck: nothing there is touched."""
-    above = own_mount_above(Path(os.path.abspath(path)).parent)  # noqa: PTH100  # unlike resolve(), touches nothing
-    if above is not None:
+    above = own_mount_above(path)
+    if above is not None and above.mountpoint != os.fsencode(absolute(path)):
         raise SetupError(f"{path} is below the mount at {os.fsdecode(above.mountpoint)}.")
 
 

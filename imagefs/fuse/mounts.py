@@ -42,12 +42,7 @@ def mounts(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Mount]:
 
 def mount_at(path: Path) -> Mount | None:
     """What is mounted on *path* itself, whether it still works or not."""
-    wanted = os.fsencode(absolute(path))
-    found = None
-    for mount in mounts():
-        if mount.mountpoint == wanted:
-            found = mount
-    return found
+    return _seen().get(os.fsencode(absolute(path)))
 
 
 def own_mounts() -> list[Mount]:
@@ -56,10 +51,10 @@ def own_mounts() -> list[Mount]:
 
 
 def own_mount_above(path: Path) -> Mount | None:
-    """The mount of imagefs that *path* is on. Links above it are followed, and nothing below it is touched."""
-    place = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), touches nothing
+    """The mount of imagefs that *path* is on. Links that lead there are followed, and nothing on it is touched."""
+    seen, place = _seen(), absolute(path)
     for above in reversed((place, *place.parents)):
-        mount = mount_at(above)
+        mount = seen.get(os.fsencode(above))
         if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
             return mount
     return None
@@ -75,20 +70,41 @@ def holder_of(device: str) -> int | None:
 
 
 def absolute(path: Path) -> Path:
-    """*path* without links and dots. What it leads to is not touched, which can be a mount that is dead or stuck."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100  # unlike resolve(), never follows the last component
-    for _ in range(MOST_LINKS):
-        if path.name == "..":  # the end of a link: of what the links before it lead to
-            path = Path(os.path.realpath(path))
-        if not path.name:
-            break
-        # Unlike resolve(), realpath never fails for a loop of links.
-        path = Path(os.path.realpath(path.parent), path.name)
-        try:
-            path = path.parent / path.readlink()
-        except OSError:
-            break  # it is no link
-    return path
+    """*path* without links and dots, as the kernel follows them (path_resolution(7)).
+
+    What is on a mount of imagefs stays as it is, and neither that is touched nor what *path* leads to: a mount can be
+    dead or stuck.
+    """
+    seen = _seen()
+    done, left = Path("/"), [*reversed((Path.cwd() / path).parts[1:])]
+    links = 0
+    while left:
+        name = left.pop()
+        mount = seen.get(os.fsencode(done))
+        if name == "..":
+            done = done.parent
+        elif mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
+            return done.joinpath(name, *reversed(left))
+        elif links < MOST_LINKS and (target := _target_of(done / name)) is not None:
+            links += 1
+            if target.is_absolute():
+                done, target = Path("/"), Path(*target.parts[1:])
+            left += reversed(target.parts)
+        else:
+            done /= name
+    return done
+
+
+def _seen() -> dict[bytes, Mount]:
+    """The mount that is seen at each mount point."""
+    return {mount.mountpoint: mount for mount in mounts()}
+
+
+def _target_of(path: Path) -> Path | None:
+    try:
+        return path.readlink()
+    except OSError:
+        return None  # it is no link
 
 
 def _parse(line: bytes) -> Mount:

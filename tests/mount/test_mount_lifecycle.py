@@ -342,10 +342,12 @@ def test_mounting_on_a_mount_that_is_stuck(mount):
         assert done.returncode == 1
         assert "does not answer" in done.stderr.decode()
         assert done.stderr.count(b"\n") == 1
-        below = mounted / "toronto"
-        mounting = [below if word == str(mounted.path) else word for word in mounted.command]
-        for command in (mounting, [*MYSELF.imagefs, "umount", below]):
-            assert f"{below} is below the mount at {mounted.path}" in refusal(*command)
+        link = mounted.path.with_name("link")
+        link.symlink_to(mounted / "toronto")
+        for below in (mounted / "toronto", link, link / "a"):
+            mounting = [below if word == str(mounted.path) else word for word in mounted.command]
+            for command in (mounting, [*MYSELF.imagefs, "umount", below]):
+                assert f"{below} is below the mount at {mounted.path}" in refusal(*command)
         assert mounted.imagefs("umount", "--lazy", mounted.path).returncode == 0
     finally:
         mounted.send(signal.SIGCONT)
