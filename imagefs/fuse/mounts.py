@@ -76,7 +76,7 @@ def absolute(path: Path) -> Path:
     dead or stuck.
     """
     seen = _seen()
-    done, left = Path("/"), [*reversed((Path.cwd() / path).parts[1:])]
+    done, left = Path("/"), [*reversed(path.absolute().parts[1:])]
     links = 0
     while left:
         name = left.pop()

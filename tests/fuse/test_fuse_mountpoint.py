@@ -64,6 +64,11 @@ def test_paths_are_made_absolute_without_touching_where_they_lead(
     assert absolute(Path("loop")) == tmp_path / "loop"
     assert absolute(Path("loop/point")) == tmp_path / "loop" / "point"
     assert absolute(Path("/")) == Path("/")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert absolute(tmp_path / "up") == tmp_path / "real" / "point"
+    monkeypatch.chdir(tmp_path)
 
 
 def nobody_asks(mountpoint: Path) -> bool:
