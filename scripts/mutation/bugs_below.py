@@ -365,7 +365,7 @@ _STORE: Final = (
         "        for first, end in runs:\n"
         "            self._file.free(first * BLOCK_BYTES, block_range(end - 1, self.size_bytes)[1])\n"
         "        if freed:\n            self._commit(segments_of(runs))\n",
-        "test_store_losses.py",
+        "test_store_crash.py::test_space_is_given_back_once_the_index_does_not_claim_it",
     ),
     Bug(
         "what is being synced is claimed",

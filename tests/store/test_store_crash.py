@@ -244,6 +244,30 @@ def test_the_index_claims_nothing_before_it_is_synced(
     content.close()
 
 
+@pytest.mark.parametrize("evicted", [False, True], ids=["forgotten", "evicted"])
+def test_space_is_given_back_once_the_index_does_not_claim_it(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch, evicted: bool
+) -> None:
+    """Block sums would find out what is not there any more; it must not come to that."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 4)
+    content.flush()
+    free = content._file.free
+    claimed: list[list[bytes]] = []
+
+    def watched_free(offset: int, length: int) -> None:
+        claimed.append([row.present for row in cache.index.load_segments(content.name)])
+        free(offset, length)
+
+    monkeypatch.setattr(content._file, "free", watched_free)
+    if evicted:
+        content.evict([(0, 2)])
+    else:
+        content.forget_blocks([0, 1])
+    assert claimed == [[(0b1100).to_bytes(8, "little")]]
+    content.close()
+
+
 def test_close_survives_a_failing_disk(
     cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
