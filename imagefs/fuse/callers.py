@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Final
 
 GENERATIONS: Final = 32
 """How many ancestors of a process are looked at, at most: as they end meanwhile, their numbers can become anybody's."""
+
+
+UNMEANT: Final = 1 << (signal.SIGURG - 1)
+"""The bit of the signal that Go sends its own threads to have them let others run. No user means it, and a program
+written in Go that gets EINTR for it fails, as it gets none for files elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +52,14 @@ class Caller:
 
     @property
     def has_signal(self) -> bool:
-        """Whether a signal waits for the thread to be delivered, or that cannot be told."""
+        """Whether a signal that means something waits for the thread to be delivered, or that cannot be told."""
         status = self._status()
         if not self.thread or not {"SigPnd", "ShdPnd", "SigBlk", "SigIgn"} <= status.keys():
             return True
         own, shared, blocked, ignored = (
             int(status[mask], 16) for mask in ("SigPnd", "ShdPnd", "SigBlk", "SigIgn")
         )
-        return bool((own | shared) & ~(blocked | ignored))
+        return bool((own | shared) & ~(blocked | ignored | UNMEANT))
 
     @property
     def is_gone(self) -> bool:

@@ -422,4 +422,11 @@ BUGS: Final = (
         "",
         "test_memory.py::test_cycles_go_soon",
     ),
+    Bug(
+        "a signal that Go sends itself ends what its program waits for",
+        "fuse/callers",
+        "blocked | ignored | UNMEANT",
+        "blocked | ignored",
+        "test_fuse_callers.py::test_a_signal_that_nobody_means_is_none",
+    ),
 )

@@ -72,3 +72,22 @@ def test_a_signal_that_waits_is_seen(stopped: int) -> None:
     os.kill(stopped, signal.SIGUSR1)
     assert Caller(stopped).has_signal
     assert Caller(0).has_signal
+
+
+def test_a_signal_that_nobody_means_is_none() -> None:
+    """Go sends it to threads of its own, whatever they do, and its programs take EINTR of files for a failure."""
+    words = ["bash", "-c", "trap : URG TERM; echo ready; read line"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        try:
+            program.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
+            program.send_signal(signal.SIGURG)
+            waiting = Path(f"/proc/{program.pid}/status").read_text()
+            assert f"ShdPnd:\t{1 << (signal.SIGURG - 1):016x}\n" in waiting
+            assert not Caller(program.pid).has_signal
+            program.send_signal(signal.SIGTERM)
+            assert Caller(program.pid).has_signal
+        finally:
+            program.kill()
