@@ -70,15 +70,13 @@ class SignedCalls:
         """
         subject, host = subject_of(action, parameters), self._transport.host
         ends_s = self._clock.monotonic() + left_s
-        if left_s <= 0:
-            raise Unreachable(f"{subject}: no time is left")
+        _check_time(subject, left_s)
         if stop is not None:
             stop.raise_if_set(subject)
         path = f"image/{action}/"
         form = signed_form(self._credentials, path, parameters, self._nonces.next(left_s, stop))
         left_s = ends_s - self._clock.monotonic()
-        if left_s <= 0:
-            raise Unreachable(f"{subject}: no time is left")
+        _check_time(subject, left_s)
         failure: ServiceError
         try:
             exchange = self._transport.post(
@@ -140,6 +138,11 @@ class SignedCalls:
         if refusal is not None:
             raise self._verdicts.of_refusal(subject, refusal, exchange.headers)
         return answer
+
+
+def _check_time(subject: str, left_s: float) -> None:
+    if left_s <= 0:
+        raise Unreachable(f"{subject}: no time is left")
 
 
 def subject_of(action: str, parameters: Mapping[str, str]) -> str:
