@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def mounts(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Mount]:
 
 def mount_at(path: Path) -> Mount | None:
     """What is mounted on *path* itself, whether it still works or not."""
-    return _seen().get(os.fsencode(absolute(path)))
+    seen = _seen()
+    return seen.get(os.fsencode(_followed(path, seen)))
 
 
 def own_mounts() -> list[Mount]:
@@ -52,7 +54,8 @@ def own_mounts() -> list[Mount]:
 
 def own_mount_above(path: Path) -> Mount | None:
     """The mount of imagefs that *path* is on. Links that lead there are followed, and nothing on it is touched."""
-    seen, place = _seen(), absolute(path)
+    seen = _seen()
+    place = _followed(path, seen)
     for above in reversed((place, *place.parents)):
         mount = seen.get(os.fsencode(above))
         if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
@@ -75,7 +78,11 @@ def absolute(path: Path) -> Path:
     What is on a mount of imagefs stays as it is, and neither that is touched nor what *path* leads to: a mount can be
     dead or stuck.
     """
-    seen = _seen()
+    return _followed(path, _seen())
+
+
+def _followed(path: Path, seen: Mapping[bytes, Mount]) -> Path:
+    """As :func:`absolute`, with the mounts that were *seen*."""
     done, left = Path("/"), [*reversed(path.absolute().parts[1:])]
     links = 0
     while left:
