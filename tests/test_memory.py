@@ -5,23 +5,17 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from process_memory import resident_bytes
 
 from imagefs import memory
 
 MIB = 1 << 20
 PIECE_BYTES = 100_000
 """Less than malloc has a place of its own for (M_MMAP_THRESHOLD, mallopt(3))."""
-
-
-def resident_bytes() -> int:
-    """The memory of this process (proc_pid_status(5))."""
-    fields = dict(line.partition(":")[::2] for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) << 10
 
 
 def test_what_was_freed_goes_back_to_the_machine() -> None:

@@ -11,7 +11,7 @@ the trio token; they never touch the state themselves.
 ``demand``       what readers need, now and soon
 ``fetcher``      transfers: started, followed, tried again
 ``planning``     which transfers to start; ``retries``: when to try again
-``transfer``     one answer on its way into the cache, in a worker thread
+``transfer``     one answer on its way into the cache, in a worker thread; ``buffers``: its memory
 ``link``         what was learned about the connection to the service
 ``blocks``       the bytes at rest, on disk or in memory; ``blockmap``: each block's state
 ``checks``       cached blocks compared with their checksums

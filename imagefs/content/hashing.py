@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from imagefs.content.buffers import large_buffer
 from imagefs.store.blocks import BLOCK_BYTES, block_count
 
 READ_BLOCKS: Final = 16
@@ -80,7 +81,7 @@ class Hasher:
             return self._advance()
 
     def _advance(self) -> Sequence[int]:
-        buffer = memoryview(bytearray(min(READ_BLOCKS * BLOCK_BYTES, self._size_bytes)))
+        buffer = large_buffer(min(READ_BLOCKS * BLOCK_BYTES, self._size_bytes))
         stop = self.position + STEP_BLOCKS
         while not self._stopped and self.position < (end := min(stop, self.frontier)):
             count = min(READ_BLOCKS, end - self.position)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from imagefs.api import Stop
+from imagefs.content.buffers import large_buffer
 from imagefs.errors import OutOfResources, RangeRefused, without_frames
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_sum
 
@@ -209,7 +210,7 @@ class Transfer:
         whole blocks that came are kept.
         """
         left = body.end - body.start
-        buffer = memoryview(bytearray(min(left, CHUNK_BYTES)))
+        buffer = large_buffer(min(left, CHUNK_BYTES))
         gathered = BLOCK_BYTES
         filled = 0
         while left > 0:

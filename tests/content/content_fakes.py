@@ -70,6 +70,7 @@ class FakeBody:
         self.end = end
         self.ranged: bool | None = ranged
         self.closed = False
+        self.waits = False
         self._site = site
         self._answer = answer
         self._data = data
@@ -78,6 +79,7 @@ class FakeBody:
 
     def read_into(self, buffer: memoryview) -> int:
         answer = self._answer
+        self.waits = answer.gate is not None
         while answer.gate is not None and not answer.gate.wait(0.002):
             self._raise_if_aborted()
         if answer.pause_s:

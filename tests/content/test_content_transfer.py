@@ -12,6 +12,7 @@ import pytest
 from content_fakes import MIB, Answer, FakeSite, made_up
 from hypothesis import given
 from hypothesis import strategies as st
+from process_memory import resident_bytes
 
 from imagefs.content.transfer import Transfer
 from imagefs.errors import CacheFull, OutOfResources, TransferBroken
@@ -131,6 +132,25 @@ def test_the_stream_pauses_at_its_limit_and_goes_on() -> None:
     thread.join()
     assert desk.order == [0, 1, 2, 3, 4]
     assert desk.error is None
+
+
+def test_transfers_that_wait_take_next_to_no_memory() -> None:
+    """Each has room for a mebibyte, of which nothing is written to before it comes."""
+    gate = threading.Event()
+    site = FakeSite(DATA, (Answer(gate=gate),))
+    jobs = [transfer(site, Desk()) for _ in range(64)]
+    threads = [threading.Thread(target=job.run) for job in jobs]
+    before_bytes = resident_bytes()
+    for thread in threads:
+        thread.start()
+    while sum(body.waits for body in site.bodies) < len(jobs):
+        time.sleep(0.001)
+    taken_bytes = resident_bytes() - before_bytes
+    for job in jobs:
+        job.stop()
+    for thread in threads:
+        thread.join()
+    assert taken_bytes < len(jobs) * MIB // 4
 
 
 def test_a_pause_without_end_gives_the_stream_up() -> None:
