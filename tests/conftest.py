@@ -35,11 +35,17 @@ def _lacks_ipv6() -> bool:
     return False
 
 
+def _lacks_pruning() -> bool:
+    major, minor, *_ = os.uname().release.split(".")
+    return (int(major), int(minor)) < (6, 18)
+
+
 IMPOSSIBLE: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "root": ("only root can mount other file systems and become another user", lambda: os.geteuid() != 0),
     "loop_device": ("this machine gives out no loop devices", _lacks_loop_devices),
     "ipv6": ("this machine has no IPv6", _lacks_ipv6),
     "autofs": ("this kernel has no autofs", _lacks_autofs),
+    "pruning": ("this kernel cannot be asked to forget inodes, as Linux can from 6.18 on", _lacks_pruning),
 }
 """Marker: why a test that carries it cannot run, and whether that is so here."""
 

@@ -5,6 +5,7 @@
 ``operations``  what the kernel asks, handed to the tree
 ``answering``   what surrounds each operation: deadline, interrupt, error to errno
 ``replies``     what the tree answers, as pyfuse3 takes it
+``pruning``     having the kernel forget what is gone
 ``requests``    requests being answered: what an interrupt ends, and copies
 ``callers``     who makes a request
 ``interpose``   the C addition: what pyfuse3 lacks (``interpose.c``), a reserve of memory (``reserve.c``)

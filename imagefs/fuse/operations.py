@@ -50,6 +50,10 @@ class Operations(pyfuse3.Operations):
         for inode, lookups in inode_list:
             self._tree.forget(inode, lookups)
 
+    def unneeded(self) -> Sequence[int]:
+        """The inodes that the kernel is to forget: see :mod:`imagefs.fuse.pruning`."""
+        return self._tree.unneeded()
+
     @answering
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """stat(2)."""

@@ -25,6 +25,7 @@ from imagefs.fuse import interpose
 from imagefs.fuse.mountpoint import unmount
 from imagefs.fuse.mounts import READ_AHEAD_KB, Mount, absolute, mount_at
 from imagefs.fuse.operations import Operations
+from imagefs.fuse.pruning import prune
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +104,12 @@ class Session:
 
     async def serve(self, operations: Operations, ready: Callable[[], None]) -> None:
         """Answer the kernel until the tree is unmounted from outside or a signal asks for it."""
+        device = _fuse_device()
         with self._serving:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._await_disconnection)
+                nursery.start_soon(self._await_disconnection, device)
                 nursery.start_soon(operations.requests.look_after_callers)
+                nursery.start_soon(prune, device, operations.unneeded)
                 with operations.requests.copying(operations.copy_file_range, nursery):
                     ready()
                     await pyfuse3.main(max_tasks=MAX_REQUESTS)
@@ -148,14 +151,14 @@ class Session:
             logger.info("Unmounting %s on %s.", self._options.mountpoint, signal.Signals(number).name)
             self._serving.cancel()
 
-    async def _await_disconnection(self) -> None:
+    async def _await_disconnection(self, device: int) -> None:
         """End when the tree was unmounted from outside: pyfuse3 would first wait for the requests under way.
 
         These are requests of processes that were killed. The kernel reports the end of a connection as POLLERR.
         """
-        device = select.poll()
-        device.register(_fuse_device(), 0)
-        while not device.poll(0):  # noqa: ASYNC110  # the kernel has no event for it that trio could await
+        connection = select.poll()
+        connection.register(device, 0)
+        while not connection.poll(0):  # noqa: ASYNC110  # the kernel has no event for it that trio could await
             await trio.sleep(DISCONNECTION_CHECK_S)
         self._serving.cancel()
 

@@ -10,8 +10,8 @@ The kernel could be told to drop its pages instead. But it drops them within the
 waits for pages that others still read, and not even SIGKILL ends that wait (``invalidate_inode_pages2``); meanwhile a
 third program still finds the pages that are to be dropped.
 
-The kernel goes on knowing an image's inode when the image is gone, until it needs the memory. Of such an inode only the
-number is kept here.
+The kernel goes on knowing an image's inode when the image is gone, until it needs the memory or is asked to forget it
+(:mod:`imagefs.fuse.pruning`). Of such an inode only the number is kept here.
 """
 
 from __future__ import annotations
@@ -94,12 +94,22 @@ class Editions:
         """Whether the kernel knows any edition of the image."""
         return any(edition.node.image_id == image_id for edition in self._by_inode.values())
 
+    def is_open(self, inode: int) -> bool:
+        """Whether anybody has *inode* open."""
+        edition = self._by_inode.get(inode)
+        return edition is not None and edition.handles > 0
+
+    def is_latest(self, inode: int) -> bool:
+        """Whether the names of the image lead to *inode*."""
+        edition = self._by_inode.get(inode)
+        return edition is not None and self._latest.get(edition.node.image_id) is edition
+
     def forget(self, inode: int) -> None:
         """The kernel knows *inode* no more."""
         self._gone.discard(inode)
-        edition = self._by_inode.pop(inode, None)
-        if edition is not None and self._latest.get(edition.node.image_id) is edition:
-            del self._latest[edition.node.image_id]
+        if self.is_latest(inode):
+            del self._latest[self._by_inode[inode].node.image_id]
+        self._by_inode.pop(inode, None)
 
     def vanished(self, image_ids: Iterable[str]) -> list[int]:
         """These images are gone. Returns the inodes of those that nobody has open: they stand for nothing from here on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView
 from dataclasses import dataclass
 
 from imagefs.core.inodes import ROOT_INODE, control_inode, image_inode, region_inode
@@ -73,7 +74,8 @@ Node = Root | Region | Image | Control | Draft
 class InodeTable:
     """The nodes that the kernel holds references to, with its lookup counts (fuse_lowlevel.h, forget).
 
-    It holds them for as long as it has memory to spare, so of what is gone the count alone stays.
+    It holds them for as long as it has memory to spare, or is asked to forget them (:mod:`imagefs.fuse.pruning`). Of
+    what is gone the count alone stays.
     """
 
     def __init__(self) -> None:
@@ -103,6 +105,14 @@ class InodeTable:
     def let_go(self, inode: int) -> None:
         """*inode* stands for nothing any more, though the kernel may still use it."""
         self._nodes.pop(inode, None)
+
+    def gone(self) -> set[int]:
+        """The inodes that the kernel may still use though they stand for nothing any more."""
+        return self._lookups.keys() - self._nodes.keys()
+
+    def items(self) -> ItemsView[int, Node]:
+        """All others, and what they stand for."""
+        return self._nodes.items()
 
     def is_referenced(self, inode: int) -> bool:
         """Whether the kernel may still use *inode*, whatever has become of it."""

@@ -77,6 +77,23 @@ class Resolution:
         for inode in self._editions.vanished(image_ids - self._moved.keys()):
             self._inodes.let_go(inode)
 
+    def unneeded(self) -> list[int]:
+        """The inodes that the kernel knows though no name leads to them any more, and that nobody has open."""
+        over = (inode for inode, node in self._inodes.items() if self._is_over(inode, node))
+        return [*self._inodes.gone(), *over]
+
+    def _is_over(self, inode: int, node: Node) -> bool:
+        if isinstance(node, Draft):
+            draft = self._drafts.get(node.number)
+            return draft is None or not (draft.is_open or draft.handles)
+        if not isinstance(node, Image) or self._editions.is_open(inode):
+            return False
+        return not (self._editions.is_latest(inode) and self._is_listed(node.image_id))
+
+    def _is_listed(self, image_id: str) -> bool:
+        snapshot = self._account.snapshot
+        return snapshot is not None and image_id in snapshot.by_id
+
     def looked_up(self, inode: int) -> Node | None:
         """What *inode* stood for when the kernel was given it; None for an image that is gone."""
         return self._inodes.get(inode)
@@ -91,10 +108,8 @@ class Resolution:
             raise Outdated("The image is gone from the account.")
         if node is None:
             raise NotFound(f"Inode {inode} is not known.")
-        if isinstance(node, Image) and node.image_id in self._moved:
-            snapshot = self._account.snapshot
-            if snapshot is None or node.image_id not in snapshot.by_id:
-                return Image(self._moved[node.image_id])
+        if isinstance(node, Image) and node.image_id in self._moved and not self._is_listed(node.image_id):
+            return Image(self._moved[node.image_id])
         return self.settled(node)
 
     def settled(self, node: Node) -> Node:

@@ -116,6 +116,10 @@ class Tree:
         """The kernel drops *lookups* references."""
         self._resolution.forget(inode, lookups)
 
+    def unneeded(self) -> Sequence[int]:
+        """The inodes that the kernel knows though no name leads to them any more, and that nobody has open."""
+        return self._resolution.unneeded()
+
     # Attributes
 
     async def attributes(self, inode: int) -> Attributes:

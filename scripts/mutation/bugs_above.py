@@ -206,6 +206,27 @@ BUGS: Final = (
         "test_vfs_editions.py::test_an_inode_is_of_one_content_that_is_kept_over_closing",
     ),
     Bug(
+        "the kernel is asked to forget what somebody has open",
+        "vfs/resolution",
+        "if not isinstance(node, Image) or self._editions.is_open(inode):",
+        "if not isinstance(node, Image):",
+        "test_vfs_unneeded.py",
+    ),
+    Bug(
+        "an image that went while it was open is remembered for good",
+        "vfs/resolution",
+        "return not (self._editions.is_latest(inode) and self._is_listed(node.image_id))",
+        "return not self._editions.is_latest(inode)",
+        "test_vfs_unneeded.py::test_an_image_that_is_gone_is_needed_until_it_is_closed",
+    ),
+    Bug(
+        "the kernel is asked to forget under a wrong length",
+        "fuse/pruning",
+        "size_bytes = MESSAGE.size + 8 * len(inodes)",
+        "size_bytes = 8 * len(inodes)",
+        "test_fuse_pruning.py",
+    ),
+    Bug(
         "who opens an image waits for the pages that others read",
         "fuse/replies",
         "keep_cache=not opened.direct",

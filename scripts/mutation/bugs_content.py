@@ -15,6 +15,13 @@ BUGS: Final = (
         "test_content_wrong.py::test_content_that_is_not_what_the_details_say_casts_doubt_on_them",
     ),
     Bug(
+        "a transfer holds its memory before anything came",
+        "content/transfer",
+        "buffer = large_buffer(min(left, CHUNK_BYTES))",
+        "buffer = memoryview(bytearray(min(left, CHUNK_BYTES)))",
+        "test_content_transfer.py::test_transfers_that_wait_take_next_to_no_memory",
+    ),
+    Bug(
         "one image may take all threads",
         "content/planning",
         "(1 if link.ranged is None else MOST_TRANSFERS)",

@@ -2,6 +2,7 @@
 
 Whatever is done to a file named after an operation of pyfuse3 goes well, but that operation, which never ends. Each
 read, copy and endless operation is a line on standard output. All other files are there, too, but those to be made.
+The kernel is asked ten times a second to forget those whose names begin with "gone", which it says when it has.
 
 After SIGUSR1, the next request is received only when a line has come on standard input. With the second argument
 ``descriptors``, the process has only one left when it mounts; with ``device``, it does not find that of the mount.
@@ -21,7 +22,7 @@ from typing import Final
 import trio
 
 from imagefs.errors import NotFound, SetupError
-from imagefs.fuse import interpose
+from imagefs.fuse import interpose, pruning
 from imagefs.fuse.answering import answering
 from imagefs.fuse.requests import Requests
 from imagefs.fuse.session import MountOptions, Session
@@ -47,6 +48,15 @@ class Dummy(pyfuse3.Operations):
         if name not in self._names:
             self._names.append(name)
         return pyfuse3.InodeT(self._names.index(name))
+
+    def unneeded(self) -> list[int]:
+        """What the kernel is to forget."""
+        return [inode for inode, name in enumerate(self._names) if name.startswith("gone")]
+
+    async def forget(self, inode_list):
+        for inode, _ in inode_list:
+            if self._names[inode].startswith("gone"):
+                print("forgotten", self._names[inode], flush=True)
 
     def _entry(self, inode: int) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
@@ -96,7 +106,7 @@ class Dummy(pyfuse3.Operations):
     @answering
     async def open(self, inode, flags, ctx):
         await self._promise("open", self._names[inode])
-        return pyfuse3.FileInfo(fh=inode, direct_io=True)
+        return pyfuse3.FileInfo(fh=inode, direct_io=not self._names[inode].startswith("gone"))
 
     @answering
     async def create(self, parent_inode, name, mode, flags, ctx):
@@ -215,6 +225,7 @@ async def _main(mountpoint: Path) -> None:
 
 
 async def _serve(mountpoint: Path) -> None:
+    pruning.PRUNE_EVERY_S = 0.1
     operations = Dummy()
     session = Session(MountOptions(mountpoint, source="dummy"))
     if "descriptors" in sys.argv[2:]:
