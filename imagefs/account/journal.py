@@ -58,12 +58,19 @@ class Journal:
         read_only = self._around.settings.read_only
         if not self._loaded:
             self._loaded = True
+            early = tuple(self._entries.values())
+            self._entries.clear()
             for number, intent in intents.items():
                 if read_only and not isinstance(intent, Remark):
                     log.info("An unfinished change of the account waits for a mount that may write.")
                     continue
                 self._entries[number] = Entry(number, intent, self._around.clock())
             self._last_number = max(intents, default=0)
+            for entry in early:  # which may have the numbers of others
+                self._last_number += 1
+                entry.number = self._last_number
+                self._entries[entry.number] = entry
+            self._unwritten = {entry.number for entry in early}
             self._arrange()
 
     async def add(self, intent: I, *ended: Entry[Any]) -> Entry[I]:
@@ -190,8 +197,13 @@ class Journal:
 
     async def _write(self, *numbers: int) -> None:
         """Write the entries of *numbers* as they are, or remove those that are gone."""
+        if not self._loaded:
+            await self.load()  # which numbers anew what was entered before, as others have its numbers
+            numbers = tuple(self._unwritten)
         self._unwritten.update(numbers)
         async with self._writing:
+            if self._unwritten.isdisjoint(numbers):
+                return  # another write has taken them along, whatever becomes of the next one
             batch, self._unwritten = self._unwritten, set()
             saved = {number: self._entries[number].intent for number in batch if number in self._entries}
             try:

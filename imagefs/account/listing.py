@@ -46,7 +46,7 @@ class ListingCache:
         *publish* is called with each new listing, as (old, new), before anyone gets it.
 
         ``snapshot_asked_at`` is when the service was asked for ``snapshot``, on the account's clock. ``seen`` are
-        the images of all listings so far and their regions, by id.
+        the images of all listings so far and their regions, by id, but for those that this mount has deleted long ago.
         """
         self.seen: dict[str, str] = {}
         self.snapshot: Snapshot | None = None
@@ -175,23 +175,24 @@ class ListingCache:
         self._failure = copy(error)
         if self._retry_scope is None:
             scope = trio.CancelScope()
-            what = "The listing in the background"
-            self._around.start(lambda: persistently(what, lambda: self._retry(scope), self._around))
+            self._around.start(lambda: self._retry(scope))
             self._retry_scope = scope
 
     async def _retry(self, scope: trio.CancelScope) -> None:
         """Try again, ever more rarely, until some call for the listing succeeds and cancels *scope*."""
         try:
             with scope:
-                settings = self._settings
-                pauses = growing_pauses(settings.retry_first_s, settings.retry_max_s, self._around.random)
-                for pause_s in pauses:
-                    await trio.sleep(pause_s)
-                    with suppress(ServiceError):
-                        await self._join()
+                await persistently("The listing in the background", self._go_on_trying, self._around)
         finally:
             if self._retry_scope is scope:
                 self._retry_scope = None
+
+    async def _go_on_trying(self) -> None:
+        settings = self._settings
+        for pause_s in growing_pauses(settings.retry_first_s, settings.retry_max_s, self._around.random):
+            await trio.sleep(pause_s)
+            with suppress(ServiceError):
+                await self._join()
 
 
 def _log_problems(problems: tuple[str, ...]) -> None:

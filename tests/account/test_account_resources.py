@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
+from random import Random
 
 import pytest
 import trio
 from account_changing import LOST, ChangingService
-from account_fakes import FakeIndex, Stage, image, play
+from account_fakes import FakeIndex, FakeService, Stage, image, play
 
-from imagefs.account import AccountSettings
-from imagefs.errors import AnswerLost, OutOfResources, StoreError
+from imagefs.account import Account, AccountSettings
+from imagefs.core.intents import Deletion, Intent, dump_intent
+from imagefs.errors import AnswerLost, OutOfResources, StoreError, Unreachable
 
 
 def test_a_move_goes_on_once_there_are_threads_again() -> None:
@@ -159,6 +162,75 @@ def test_what_earlier_mounts_left_is_taken_up_once_the_journal_can_be_read() -> 
     play(scene)
 
 
+@pytest.mark.parametrize("is_away_for_long", [False, True])
+def test_what_is_noted_before_the_journal_could_be_read_takes_nobodys_place(is_away_for_long: bool) -> None:
+    """Neither that of what an earlier mount left, nor is it lost when that is read in the end."""
+    service = ChangingService(
+        [image("1", "a"), image("2", "b", status="queued")], ready_at={"2": 90.0}, pending_changes=False
+    )
+    index = FakeIndex()
+    index.intents = {1: dump_intent(Deletion("1"))}
+
+    async def scene() -> None:
+        index.failure = StoreError("the disk is away")
+        async with Stage(service, index).account() as account:
+            await account.refresh()
+            if not is_away_for_long:
+                index.failure = None
+            await account.delete("2")
+            await trio.sleep(20)
+            index.failure = None
+            await trio.sleep(300)
+            assert service.names() == []
+            assert index.intents == {}
+
+    play(scene)
+
+
+class OnceFailingIndex(FakeIndex):
+    """Fails at the third write of the journal."""
+
+    def write_intents(self, saved: Mapping[int, Intent], removed: Iterable[int]) -> None:
+        if self.calls["write_intents"] == 2:
+            self.calls["write_intents"] += 1
+            raise StoreError("the disk is away")
+        super().write_intents(saved, removed)
+
+
+def test_nothing_that_is_in_the_journal_is_said_not_to_have_been_begun(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The second of three changes writes down the third as well, and then the disk fails.
+
+    An intent that stayed there, of a move that was refused, could be taken up by the next mount.
+    """
+    index = OnceFailingIndex()
+    service = ChangingService([image(number, number) for number in "123"])
+    refused: set[str] = set()
+
+    async def scene() -> None:
+        async with Stage(service, index).account() as account, trio.open_nursery() as nursery:
+            await account.refresh()
+
+            async def move(number: str) -> None:
+                try:
+                    await account.move(number, "montreal", number)
+                except StoreError:
+                    refused.add(number)
+
+            for number in "123":
+                nursery.start_soon(move, number)
+            await trio.sleep(300)
+            assert index.calls["write_intents"] > 2
+            assert index.intents == {}
+            assert service.names() == sorted(
+                ("toronto" if number in refused else "montreal", number) for number in "123"
+            )
+
+    play(scene)
+    assert "the disk is away" in caplog.text
+
+
 def test_a_bug_in_a_background_task_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and the work is taken up again, ever more rarely."""
     service = ChangingService([image("1", "a")])
@@ -177,6 +249,40 @@ def test_a_bug_in_a_background_task_does_not_end_it(caplog: pytest.LogCaptureFix
 
     play(scene)
     assert "a bug" in caplog.text
+
+
+def test_the_listing_in_the_background_survives_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged once, and when the service answers again, the trying comes to an end."""
+    service = FakeService([image("1", "a")])
+    stage = Stage(service)
+    bugs: deque[Exception] = deque()
+
+    def wall_ns() -> int:
+        if bugs:
+            raise bugs.popleft()
+        return 7
+
+    async def scene() -> None:
+        account = Account(service, stage.index, wall_ns=wall_ns, random=Random(1), run_sync=stage.run_sync)
+        await account.open()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(account.serve)
+            await account.refresh()
+            service.listing_failure = Unreachable("away")
+            with pytest.raises(Unreachable):
+                await account.refresh()
+            bugs.append(MemoryError())
+            await trio.sleep(10)
+            service.listing_failure = None
+            await trio.sleep(600)
+            assert sum(record.exc_info is not None for record in caplog.records) == 1
+            service.change("1", name="b")
+            await trio.sleep(60)
+            assert (await account.images()).by_id["1"].name == "b"
+            nursery.cancel_scope.cancel()
+
+    play(scene)
+    assert "The listing in the background failed by a bug" in caplog.text
 
 
 @pytest.mark.parametrize("fate", [MemoryError(), RuntimeError("a bug")])
