@@ -17,6 +17,7 @@ and of the index run in worker threads.
 ``pending``      what is polled, ``finishing`` what is then done
 ``naming``       the names of new images
 ``work``         what is under way, for the status
+``local_times``  modification times that tools have set
 ``journal``      what must not be forgotten, in memory and in the index
 ``errands``      changes that outlive the one who asked; ``locks`` keep them in order
 ``service``      calls and fresh listings for the changes

@@ -24,6 +24,7 @@ from imagefs.account.errands import Errands
 from imagefs.account.finishing import Finisher
 from imagefs.account.journal import Journal
 from imagefs.account.listing import ListingCache
+from imagefs.account.local_times import LocalTimes
 from imagefs.account.locks import KeyedLocks
 from imagefs.account.outage import Outage
 from imagefs.account.pending import PendingWork
@@ -86,14 +87,14 @@ class Account:
         )
         images, service = KeyedLocks(), Service(client, self._listing, around)
         self._journal = Journal(index, around, self._on_journal)
-        departed = Departed(service, self._journal, around)
+        departed = Departed(service, self._journal, around, self._on_forgotten)
         self._view = View(self._listing, self._journal, departed, around, self._on_view, self._on_deleted)
         finisher = Finisher(service, self._details, self._journal, self._view, around)
         self._work = PendingWork(service, finisher, self._journal, self._view, images, around)
         self._changes = Changes(
             service, self._journal, self._view, self._details, self._work, errands, images, around
         )
-        self._mtimes_ns: dict[str, int] = {}
+        self._times = LocalTimes(self._writer, service, self._view, around)
         self._listing_subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._details_subscribers: list[Callable[[ImageDetails, ImageDetails], None]] = []
         self._move_subscribers: list[Callable[[str, str], None]] = []
@@ -103,7 +104,7 @@ class Account:
         try:
             keep = partial(self._around.threads.keep, abandon_on_cancel=True)
             self._details.restore(await keep(self._index.load_details))
-            self._mtimes_ns = await keep(self._index.load_mtimes)
+            self._times.restore(await keep(self._index.load_mtimes))
             stored = await keep(self._index.load_listing)
             await self._journal.load()
         except StoreError as error:
@@ -210,12 +211,11 @@ class Account:
 
     def local_mtime(self, image_id: str) -> int | None:
         """The modification time that a tool has set, in nanoseconds since the epoch."""
-        return self._mtimes_ns.get(image_id)
+        return self._times.of(image_id)
 
     async def set_mtime(self, image_id: str, mtime_ns: int) -> None:
         """Keep a modification time, in nanoseconds since the epoch, over remounts."""
-        self._mtimes_ns[image_id] = mtime_ns
-        self._writer.keep_mtime(image_id, mtime_ns)
+        self._times.keep(image_id, mtime_ns)
         await trio.lowlevel.checkpoint()
 
     async def rename(self, image_id: str, new_name: str) -> None:
@@ -335,6 +335,8 @@ class Account:
             self._writer.keep_listing(new)
         self._view.update()
         self._work.listing_changed()
+        if new.images != old.images:
+            self._times.review()
 
     def _on_journal(self) -> None:
         self._view.update()
@@ -348,8 +350,11 @@ class Account:
             _tell(self._listing_subscribers, old, new)
 
     def _on_deleted(self, image_id: str) -> None:
-        if self._mtimes_ns.pop(image_id, None) is not None:
-            self._writer.keep_mtime(image_id, None)
+        self._times.forget(image_id)
+
+    def _on_forgotten(self, image_id: str) -> None:
+        self._listing.seen.pop(image_id, None)
+        self._changes.forget(image_id)
 
     def _on_details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
         _tell(self._details_subscribers, old, new)

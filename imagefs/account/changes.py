@@ -121,6 +121,10 @@ class Changes:
         work = partial(self._fetch, request, region, expected)
         return await self._errands.run(f"The fetch of {request.name!a} to {region!a}", work)
 
+    def forget(self, image_id: str) -> None:
+        """A deleted image is surely gone: the service may give its id to a new one."""
+        self._creator.forget(image_id)
+
     def expected_details(self, image_id: str) -> ImageDetails | None:
         """What stands for the details of an image that this mount has asked for, until it is active."""
         entry = self._journal.creation_of(image_id)

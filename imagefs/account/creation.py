@@ -98,6 +98,10 @@ class Creator:
             else:
                 await self._accepted(entry, image_id)
 
+    def forget(self, image_id: str) -> None:
+        """An image that was made here is surely gone."""
+        self._made.discard(image_id)
+
     async def _listed(self, wanted: Creation, held: AsyncExitStack) -> Creation:
         """*wanted* with all names that the new image may have at first, claimed until *held* is left; lists anew.
 

@@ -6,6 +6,7 @@ Used by the account's view and changes on trio's thread.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,10 +36,14 @@ class Departed:
     if both show it like any other image for long, the deletion is taken for not carried out, and it is shown again.
     """
 
-    def __init__(self, service: Service, journal: Journal, around: Surroundings) -> None:
+    def __init__(
+        self, service: Service, journal: Journal, around: Surroundings, forgotten: Callable[[str], None]
+    ) -> None:
+        """*forgotten* is called with each image that is no longer listed, nor will be: its id may be given anew."""
         self._service = service
         self._journal = journal
         self._around = around
+        self._forgotten = forgotten
         self._departures: dict[str, _Departure] = {}
 
     @property
@@ -63,6 +68,7 @@ class Departed:
             if image is None:
                 if asked_at > departure.at + settings.vanish_s:
                     del self._departures[image_id]
+                    self._forgotten(image_id)
             elif not is_leaving(image.status) and asked_at > departure.examined_at + settings.settle_s:
                 departure.examined_at = asked_at
                 self._around.start(partial(self._examine, image_id, departure))

@@ -82,10 +82,10 @@ class DetailsCache:
         return text
 
     def note_error(self, image_id: str, text: str | None) -> None:
-        """Keep the image's last failure, of its details or its content; None clears it."""
+        """Keep the last failure of an image that is there, of its details or its content; None clears it."""
         if text is None:
             self._error_texts.pop(image_id, None)
-        else:
+        elif self._listed(image_id) is not None:
             self._error_texts[image_id] = text
 
     def check_failures(self, image_id: str) -> None:
@@ -131,8 +131,7 @@ class DetailsCache:
                 self._store(_as_listed(known, image))
             else:
                 self._drop(image.image_id)
-        if not new.problems:
-            self._forget_vanished(new)
+        self._forget_vanished(new)
         for image_id in old.by_id.keys() - new.by_id.keys():
             self._error_texts.pop(image_id, None)
 
@@ -224,12 +223,14 @@ class DetailsCache:
             self._writer.forget_details([image_id])
 
     def _forget_vanished(self, listing: Snapshot) -> None:
-        for image_id in self._former.keys() - listing.by_id.keys():
-            del self._former[image_id]
-        vanished = self._lasting.keys() - listing.by_id.keys()
+        """Keep nothing of images that are gone, unless all of them may be what the listing says so badly."""
+        vanished = (self._former.keys() | self._lasting.keys()) - listing.by_id.keys()
+        if len(vanished) <= len(listing.problems):
+            return
         for image_id in vanished:
-            del self._lasting[image_id]
-        self._writer.forget_details(vanished)
+            self._former.pop(image_id, None)
+            if self._lasting.pop(image_id, None) is not None:
+                self._writer.forget_details([image_id])
 
     def _brief_until(self, _image_id: str, details: ImageDetails, now: float) -> float:
         settings = self._around.settings

@@ -240,6 +240,22 @@ def test_details_of_vanished_images_are_forgotten() -> None:
     assert list(stage.index.details) == ["2"]
 
 
+def test_a_row_that_never_makes_sense_does_not_keep_what_is_gone() -> None:
+    """It can stand for one image, and not for all that ever were there."""
+    rows = [image(str(number)) for number in range(5)]
+    stage = Stage(FakeService(rows, problems=("Row 6 has no region.",)))
+
+    async def scene(account: Account) -> None:
+        for row in rows:
+            await account.details(row.image_id)
+        stage.service.rows = rows[:1]
+        await account.refresh()
+        assert [row.image_id for row in rows if account.known_details(row.image_id)] == ["0"]
+
+    play_with(stage, scene)
+    assert list(stage.index.details) == ["0"]
+
+
 def test_the_asked_id_is_trusted_over_the_answer() -> None:
     """An answer that names another image must not end up under that image's id."""
     stage = Stage(FakeService([image("1"), image("2")]))
@@ -444,6 +460,23 @@ def test_the_wait_for_a_turn_counts() -> None:
     play_with(stage, scene)
     assert Counter(took) == {(15.0, True): 16, (20.0, False): 16, (30.0, True): 16}
     assert set(stage.service.deadlines_s) == {30.0, 15.0}
+
+
+def test_the_local_time_of_an_image_that_others_have_deleted_is_forgotten() -> None:
+    """That of one that is just missing from a listing stays."""
+    stage = Stage(FakeService([image("1"), image("2"), image("3")]))
+    stage.service.details["2"] = details_of(image("2"))
+
+    async def scene(account: Account) -> None:
+        await account.set_mtime("1", 123)
+        await account.set_mtime("2", 456)
+        stage.service.rows = [image("3")]
+        await account.refresh()
+        await trio.sleep(1)
+        assert (account.local_mtime("1"), account.local_mtime("2")) == (None, 456)
+
+    play_with(stage, scene)
+    assert stage.index.mtimes == {"2": 456}
 
 
 def test_local_times_are_kept() -> None:

@@ -445,7 +445,26 @@ def test_a_lost_answer_to_a_deletion_that_is_under_way_is_a_success() -> None:
     play(scene)
 
 
-def test_an_id_that_is_given_anew_after_a_deletion_is_a_new_images() -> None:
+@pytest.mark.parametrize("status", ["deleted", "deleting"])
+def test_a_lost_answer_at_the_end_of_a_move_whose_source_goes_slowly_is_a_success(status: str) -> None:
+    """That the source does not hold any more what it did, is because it is being deleted: it is not shown again."""
+    service = LingeringService([image("1", "a")], saving_s=0.0, fates=deque([None, None, LOST]))
+    service.listed_as = service.detailed_as = status
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            await account.wait_active(await account.move("1", "montreal", "b"))
+            assert all(ids == ["100"] for ids in await looking(account, 300))
+            assert ("delete", "1") in service.changes
+            assert stage.index.intents == {}
+
+    play(scene)
+
+
+@pytest.mark.parametrize("pause_s", [0, 1000])
+def test_an_id_that_is_given_anew_after_a_deletion_is_a_new_images(pause_s: int) -> None:
     """Some services number by the highest id that there is."""
     service = ChangingService([image("1", "a")], saving_s=5)
 
@@ -455,6 +474,8 @@ def test_an_id_that_is_given_anew_after_a_deletion_is_a_new_images() -> None:
             new = await account.replicate("1", "montreal", "b")
             await account.wait_active(new)
             await account.delete(new)
+            await trio.sleep(pause_s)
+            await account.refresh()
             service.next_id = int(new)
             assert await account.replicate("1", "roubaix", "c") == new
             await account.wait_active(new)
