@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from itertools import chain
+from weakref import ref
 
 from imagefs.account import Account, Snapshot
 from imagefs.core.models import ContentKey, ListedImage, Phase
@@ -17,7 +19,7 @@ class Matching:
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._sizes_of: Snapshot | None = None
+        self._sizes_of: Callable[[], Snapshot | None] = lambda: None
         self._sizes: dict[str, frozenset[int]] = {}
 
     def elsewhere(self, region: str, key: ContentKey, likely_id: str = "") -> ListedImage | None:
@@ -52,11 +54,12 @@ class Matching:
         Those of one listing are found out once, as every write needs them, unless *anew*.
         """
         snapshot = await self._account.images()
-        if anew or self._sizes_of is not snapshot:
-            self._sizes_of, self._sizes = snapshot, {}
-        if region not in self._sizes:
-            self._sizes[region] = await self._ask_for_sizes(snapshot, region)
-        return self._sizes[region]
+        if anew or self._sizes_of() is not snapshot:
+            self._sizes_of, self._sizes = ref(snapshot), {}
+        sizes = self._sizes  # of this listing: while details are asked for, a newer one may get its own
+        if region not in sizes:
+            sizes[region] = await self._ask_for_sizes(snapshot, region)
+        return sizes[region]
 
     async def _ask_for_sizes(self, snapshot: Snapshot, region: str) -> frozenset[int]:
         candidates = [
