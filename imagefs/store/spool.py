@@ -13,6 +13,7 @@ import threading
 from typing import Final
 
 from imagefs.core.extents import ExtentSet
+from imagefs.errors import CacheUnusable
 from imagefs.store.files import store_errors
 from imagefs.store.space import Space
 
@@ -36,6 +37,7 @@ class Spool:
         self._written = ExtentSet()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._hashed_to = 0
+        self._closing = False
 
     @property
     def written_bytes(self) -> int:
@@ -88,9 +90,11 @@ class Spool:
             return os.pread(self._descriptor, length, offset)
 
     def md5(self) -> str:
-        """The MD5 of the whole, in lower-case hex. Raises CacheUnusable."""
+        """The MD5 of the whole, in lower-case hex. Raises CacheUnusable, also where the file is closed meanwhile."""
         with self._lock, store_errors("reading what was written failed"):
             while self._hashed_to < self.size_bytes:
+                if self._closing:
+                    raise CacheUnusable("what was written is given up")
                 chunk = os.pread(self._descriptor, _CHUNK_BYTES, self._hashed_to)
                 self._md5.update(chunk)
                 self._hashed_to += len(chunk)
@@ -101,7 +105,8 @@ class Spool:
         self._hashed_to = 0
 
     def close(self) -> None:
-        """Give the file and its space back; once."""
+        """Give the file and its space back; once. Whoever takes the MD5 is not waited for."""
+        self._closing = True
         with self._lock:
             os.close(self._descriptor)
             self._descriptor = -1  # so that a late call fails, and does not meet another file

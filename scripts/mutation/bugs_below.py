@@ -389,6 +389,13 @@ _STORE: Final = (
         "test_store_crash.py::test_all_that_is_forgotten_is_absent_though_the_disk_fails",
     ),
     Bug(
+        "who closes a spool waits for its MD5",
+        "store/spool",
+        "        self._closing = True\n",
+        "",
+        "test_store_spool.py::test_whoever_closes_a_spool_does_not_wait_for_its_md5",
+    ),
+    Bug(
         "who reads a closed spool reads another file",
         "store/spool",
         "            self._descriptor = -1",

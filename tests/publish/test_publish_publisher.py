@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -150,6 +151,38 @@ def test_what_is_refused_leaves_nothing(content, refusal, expected):
         assert not content.closed
 
     play(story, FakeAccount(refusal=refusal))
+
+
+class SlowContent(Content):
+    """Its MD5 takes until it ``may_end``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+        self.ended = False
+
+    def md5(self) -> str:
+        """After a while."""
+        self.begun.set()
+        self.may_end.wait(20)
+        self.ended = True
+        return super().md5()
+
+
+def test_the_end_of_a_mount_does_not_wait_for_a_large_contents_md5():
+    """What was written out of order has to be read for it, which may take minutes."""
+
+    async def story(publisher: Publisher, account: FakeAccount) -> None:
+        content = SlowContent()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publisher.publish, "toronto", "disk", content)
+            await trio.to_thread.run_sync(content.begun.wait)
+            nursery.cancel_scope.cancel()
+        assert not content.ended
+        content.may_end.set()
+
+    play(story, FakeAccount())
 
 
 def test_only_some_are_published_at_once():

@@ -6,6 +6,7 @@ import hashlib
 import os
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def test_the_md5_is_that_of_what_a_failed_write_has_left(cache: CacheDirectory) 
     assert spool.size_bytes == MIB
     assert spool.md5() == md5_of(spool.read(0, MIB))
     spool.close()
+
+
+def test_whoever_closes_a_spool_does_not_wait_for_its_md5(cache: CacheDirectory) -> None:
+    """It is that of some GiB, and nobody wants it any more when the program that wrote them was interrupted."""
+    spool = cache.spool()
+    spool.truncate(4 << 30)  # a hole, which takes long to read nevertheless
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.submit(spool.md5)
+        spool.close()
+        with pytest.raises(CacheUnusable):
+            taking.result()
 
 
 def test_two_spools_are_counted_apart(cache: CacheDirectory) -> None:
