@@ -100,13 +100,14 @@ def refusal_text(answer: Answer) -> str | None:
 def listing(answer: Answer) -> Listing:
     """The rows of an ``image/list`` answer, in its order; they may also come as an object, by their ids.
 
-    Null and an empty object are an empty list: some servers write one so.
+    Null, an empty object and an empty text are an empty list: some servers write one so, and this service has an
+    empty text for empty ``metadata``.
 
     Raises `MalformedAnswer` where ``images`` is missing or something else, and where none of its rows makes sense: an
     empty listing would read as an emptied account.
     """
     rows = answer.get("images")
-    if "images" in answer and (rows is None or rows == {}):
+    if "images" in answer and (rows is None or rows in ({}, "")):
         return Listing(())
     if isinstance(rows, dict):
         rows = [{"image_id": key, **row} if isinstance(row, dict) else row for key, row in rows.items()]

@@ -16,7 +16,14 @@ from imagefs.cli import settings
 from imagefs.cli.service import PATIENCE_S, client_of, in_parallel, listed
 from imagefs.cli.showing import percent, plain, progress, show, size, status_style, table
 from imagefs.core.models import DOCUMENTED_REGIONS, ImageDetails, ListedImage, Phase, account_name
-from imagefs.errors import MalformedAnswer, Refused, RefusedUnknownImage, SetupError
+from imagefs.errors import (
+    MalformedAnswer,
+    Overloaded,
+    Refused,
+    RefusedUnknownImage,
+    ServiceError,
+    SetupError,
+)
 from imagefs.store.peek import peek_cached_bytes, peek_details
 
 if TYPE_CHECKING:
@@ -60,6 +67,9 @@ def ls_command(region: str | None, as_json: bool, **given: object) -> None:
     else:
         headers = ("ID", "NAME", "REGION", "FORMAT", "SIZE", "STATUS", "CREATED", "CACHED")
         show(table(headers, map(_cells, rows), right=("SIZE", "CACHED")))
+        for row in rows:
+            if row.problem:
+                click.echo(f"imagefs: {plain(row.image.name)}: {plain(row.problem)}", err=True)
 
 
 def _in_region(images: Sequence[ListedImage], region: str | None) -> Sequence[ListedImage]:
@@ -74,8 +84,11 @@ def _in_region(images: Sequence[ListedImage], region: str | None) -> Sequence[Li
 def _rows(
     client: ServiceClient, images: Iterable[ListedImage], known: dict[str, ImageDetails], cache_dir: Path
 ) -> list[_Row]:
-    """A row for each image that is still there; what is not *known* is asked for. Raises ServiceError."""
-    rows, unknown = [], []
+    """A row for each image that is still there; what is not *known* is asked for.
+
+    Raises ServiceError, and Overloaded only if that many fail that the service is to blame, and not these images.
+    """
+    rows, unknown, overloaded = [], [], 0
     for image in images:
         details = known.get(image.image_id) if image.phase is Phase.ACTIVE else None
         if details is not None and details.phase is Phase.ACTIVE:
@@ -89,18 +102,21 @@ def _rows(
             if isinstance(found, ImageDetails):
                 rows.append(_row(image, found, cache_dir))
             elif found is not None:
-                rows.append(_Row(image, None, 0, found))
+                overloaded += isinstance(found, Overloaded)
+                if overloaded > PARALLEL:
+                    raise found
+                rows.append(_Row(image, None, 0, str(found)))
     return rows
 
 
-def _details(client: ServiceClient, image: ListedImage) -> ImageDetails | str | None:
-    """The image's details; what is wrong with them; or None where it is gone."""
+def _details(client: ServiceClient, image: ListedImage) -> ImageDetails | ServiceError | None:
+    """The image's details; why it alone has none; or None where it is gone."""
     try:
         return client.image_details(image.image_id, deadline_s=PATIENCE_S)
     except RefusedUnknownImage:
         return None
-    except (Refused, MalformedAnswer) as error:
-        return str(error)
+    except (Refused, MalformedAnswer, Overloaded) as error:
+        return error
 
 
 def _row(image: ListedImage, details: ImageDetails, cache_dir: Path) -> _Row:

@@ -238,7 +238,7 @@ def test_what_is_no_json_object_is_malformed(body):
 
 
 @pytest.mark.parametrize(
-    "images", ["", 5, "x", True, {"1": "x"}, {"image_id": "1"}, [5], [{}], [GOOD["name"]]]
+    "images", [" ", 5, "x", True, {"1": "x"}, {"image_id": "1"}, [5], [{}], [GOOD["name"]]]
 )
 def test_a_listing_that_is_no_list_is_never_empty(images):
     """An emptied account would be a catastrophe to believe in."""
@@ -248,7 +248,7 @@ def test_a_listing_that_is_no_list_is_never_empty(images):
         parsing.listing({"success": "yes"})
 
 
-@pytest.mark.parametrize("nothing", [None, {}, []])
+@pytest.mark.parametrize("nothing", [None, {}, [], ""])
 def test_nothing_in_place_of_the_images_is_an_empty_list(nothing):
     """Beside an error it is a refusal."""
     assert parsing.listing({"images": nothing}) == parsing.Listing(())

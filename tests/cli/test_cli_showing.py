@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from imagefs.cli import status
 from imagefs.cli.service import in_parallel
 from imagefs.cli.showing import plain, show, size, span
 from imagefs.cli.terminal import count_of
-from imagefs.emulator import Emulator
+from imagefs.emulator import Emulator, Fault
 
 IMAGEFS = (sys.executable, "-m", "imagefs")
 
@@ -47,6 +48,24 @@ def test_a_table_elsewhere(capsys: pytest.CaptureFixture[str], account: tuple[st
     lines = done.out.splitlines()
     assert len(lines) == 2
     assert lines == [line.rstrip() for line in lines]
+
+
+def test_an_image_whose_details_fail_hides_no_other(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed, with the reason why the rest is not known."""
+    monkeypatch.setattr("imagefs.cli.ls.PATIENCE_S", 1.0)
+    with Emulator(tmp_path / "service") as service:
+        broken = service.add_image("broken\x1b", "toronto", b"abc")
+        service.add_image("sound", "toronto", b"abc")
+        service.faults.add(Fault("status", "details", broken, None, status=500))
+        account = ("--api-url", service.api_url, "--credentials", str(service.credentials_file))
+        table = run(capsys, "ls", *account)
+        rows = json.loads(run(capsys, "ls", "--json", *account).out)
+    assert (table.status, len(table.out.splitlines())) == (0, 3)
+    assert table.line.startswith(r"imagefs: broken\x1b: ")
+    assert "500" in table.line
+    assert [(row["size"], "500" in (row["problem"] or "")) for row in rows] == [(None, True), (3, False)]
 
 
 def test_without_any_mount(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
