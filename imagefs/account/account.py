@@ -76,7 +76,12 @@ class Account:
         self._outage = Outage(settings, clock)
         self._writer = IndexWriter(index, settings.write_delay_s, around.threads)
         self._listing = ListingCache(
-            client, self._outage, around, lambda: departed.image_ids, self._on_listing
+            client,
+            self._outage,
+            around,
+            lambda: departed.image_ids,
+            self._on_listing,
+            lambda image_id: self._changes.forget(image_id),  # noqa: PLW0108  # made below
         )
         self._details = DetailsCache(
             client, self._outage, self._writer, around, self._listed, self._on_details_changed
@@ -87,7 +92,7 @@ class Account:
         )
         images, service = KeyedLocks(), Service(client, self._listing, around)
         self._journal = Journal(index, around, self._on_journal)
-        departed = Departed(service, self._journal, around, self._on_forgotten)
+        departed = Departed(service, self._journal, around, self._listing.forget)
         self._view = View(self._listing, self._journal, departed, around, self._on_view, self._on_deleted)
         finisher = Finisher(service, self._details, self._journal, self._view, around)
         self._work = PendingWork(service, finisher, self._journal, self._view, images, around)
@@ -351,10 +356,6 @@ class Account:
 
     def _on_deleted(self, image_id: str) -> None:
         self._times.forget(image_id)
-
-    def _on_forgotten(self, image_id: str) -> None:
-        self._listing.seen.pop(image_id, None)
-        self._changes.forget(image_id)
 
     def _on_details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
         _tell(self._details_subscribers, old, new)

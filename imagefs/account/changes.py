@@ -122,7 +122,7 @@ class Changes:
         return await self._errands.run(f"The fetch of {request.name!a} to {region!a}", work)
 
     def forget(self, image_id: str) -> None:
-        """A deleted image is surely gone: the service may give its id to a new one."""
+        """An image is surely gone: the service may give its id to a new one."""
         self._creator.forget(image_id)
 
     def expected_details(self, image_id: str) -> ImageDetails | None:

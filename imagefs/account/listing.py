@@ -40,13 +40,15 @@ class ListingCache:
         around: Surroundings,
         deleted_ids: Callable[[], Set[str]],
         publish: Callable[[Snapshot, Snapshot], None],
+        forgotten: Callable[[str], None],
     ) -> None:
         """*deleted_ids* gives the images that this mount has deleted lately.
 
-        *publish* is called with each new listing, as (old, new), before anyone gets it.
+        *publish* is called with each new listing, as (old, new), before anyone gets it, and *forgotten* with each image
+        that was missing for so long that its id may be given anew.
 
         ``snapshot_asked_at`` is when the service was asked for ``snapshot``, on the account's clock. ``seen`` are
-        the images of all listings so far and their regions, by id, but for those that this mount has deleted long ago.
+        the images of all listings so far and their regions, by id, but for those that were forgotten.
         """
         self.seen: dict[str, str] = {}
         self.snapshot: Snapshot | None = None
@@ -57,6 +59,8 @@ class ListingCache:
         self._settings = around.settings
         self._deleted_ids = deleted_ids
         self._publish = publish
+        self._forgotten = forgotten
+        self._missing_since: dict[str, float] = {}
         self._fresh_until = float("-inf")
         self._asked_at: float | None = None
         self._failure: ServiceError | None = None
@@ -160,12 +164,27 @@ class ListingCache:
         self._fresh_until = self._around.clock() + ttl_s
         self.snapshot, self.snapshot_asked_at = new, asked_at
         self._see(new)
+        self._forget_missing(new, asked_at)
         self._publish(old, new)
 
     def _see(self, listing: Snapshot) -> None:
         if len(self.seen) > _MAX_SEEN:
             self.seen = {}
         self.seen.update((image.image_id, image.region) for image in listing.images)
+
+    def _forget_missing(self, listing: Snapshot, asked_at: float) -> None:
+        """Forget the images that no listing has had for long; a single one may be cut, or old."""
+        missing = self.seen.keys() - listing.by_id.keys()
+        self._missing_since = {each: self._missing_since.get(each, asked_at) for each in missing}
+        for image_id in missing:
+            if asked_at > self._missing_since[image_id] + self._settings.vanish_s:
+                self.forget(image_id)
+
+    def forget(self, image_id: str) -> None:
+        """The image is gone, and its id may be given anew."""
+        self.seen.pop(image_id, None)
+        self._missing_since.pop(image_id, None)
+        self._forgotten(image_id)
 
     def _failed(self, error: ServiceError) -> None:
         self._outage.note_failure(_LISTING, error)

@@ -39,7 +39,7 @@ class Service:
 
     @property
     def seen(self) -> Mapping[str, str]:
-        """The images that were listed at any time, and their regions, by id."""
+        """The images that were listed at any time, and their regions, by id, but for those that are long gone."""
         return self._listing.seen
 
     def listed(self, image_id: str) -> ListedImage | None:

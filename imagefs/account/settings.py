@@ -85,7 +85,8 @@ class AccountSettings:
     """How long after the answer to a change listings may still show the state before it."""
 
     vanish_s: float = 600.0
-    """How long an image that the service has deleted may still be listed, or have details, as if it were there."""
+    """How long an image that the service has deleted may still be listed, or have details, as if it were there; and
+    how long one that is there may be missing from its listings."""
 
     appear_s: float = 120.0
     """How long an image whose id the service has given may still be missing from the account."""

@@ -37,6 +37,13 @@ BUGS: Final = (
         "test_account_doubt.py::test_a_lost_answer_at_the_end_of_a_move_whose_source_goes_slowly_is_a_success",
     ),
     Bug(
+        "an image is forgotten that one listing leaves out",
+        "account/listing",
+        "            if asked_at > self._missing_since[image_id] + self._settings.vanish_s:\n",
+        "            if True:\n",
+        "test_account_doubt.py::test_an_image_that_was_missing_from_a_cut_listing_is_not_the_new_one",
+    ),
+    Bug(
         "an id that is given anew is refused for ever",
         "account/departed",
         "                    self._forgotten(image_id)\n",

@@ -77,6 +77,31 @@ def test_what_was_made_and_deleted_leaves_nothing() -> None:
     play(scene)
 
 
+def test_what_others_made_and_deleted_leaves_nothing() -> None:
+    """Images that are listed for a while, looked at, and deleted by somebody else."""
+    service = ChangingService([image("1")])
+
+    async def others_work(account: Account, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            service.rows = [image("1"), image(f"9{number}")]
+            await account.refresh()
+            await account.details(f"9{number}")
+            await account.set_mtime(f"9{number}", 1)
+        service.rows = [image("1")]
+        for _ in range(4):
+            await account.refresh()
+            await trio.sleep(300)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await others_work(account, 0, 4)
+            before = entries(account)
+            await others_work(account, 4, ROUNDS)
+            assert entries(account) < before + ROUNDS
+
+    play(scene)
+
+
 def test_a_failed_call_leaves_no_answer_behind() -> None:
     """An error may be kept, and an answer have mebibytes; the call's frames must not be kept with it."""
 
