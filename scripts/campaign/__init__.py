@@ -10,6 +10,7 @@
 ``readers``         ways to read, each compared with what the image holds
 ``changers``        changes of the account, each accounted for
 ``clock``           every call against its deadline
+``stalls``          programs that are run, and the longest time that each waited for one answer
 ``deck``            which round comes when
 ``tally``           what was struck, what was survived, which promise was broken; the table
 ``report``          what is printed at the end

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from campaign import stalls
 from campaign.clock import CallClock
 from campaign.subjects import Subject
 from imagefs.emulator.images import Image
-
-TOOL_S: Final = 300.0
 
 
 @dataclass(slots=True, eq=False)
@@ -74,11 +72,8 @@ def carry_out(root: Path, change: Change, clock: CallClock, extra_s: float = 0.0
     command = COMMANDS[change.kind](
         root / change.subject.region / change.subject.name, root.joinpath(*change.target), change
     )
-    # A program may make several calls one after the other: it looks, opens, changes, and closes.
-    with clock.call("change", " ".join(command), extra_s + 60.0):
-        done = subprocess.run(
-            command, capture_output=True, check=False, timeout=TOOL_S, stdin=subprocess.DEVNULL
-        )
+    kind = "copy" if change.kind in COPIES - {"link"} else "change"  # a link reads nothing
+    done = stalls.run(command, kind, " ".join(command), clock, extra_s)
     change.status = done.returncode
     change.message = done.stderr.decode(errors="replace").strip()[-160:]
 

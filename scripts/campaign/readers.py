@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from campaign import stalls
 from campaign.clock import CallClock
 from campaign.subjects import Subject
 
 PAGE: Final = 4096
-TOOL_S: Final = 300.0
-"""No program may take longer than this, whatever is done to it."""
 
 
 @dataclass(slots=True)
@@ -201,9 +199,7 @@ def _cat(path: Path, witness: Witness, _: random.Random, clock: CallClock, extra
 
 def _piped(command: list[str], path: Path, witness: Witness, clock: CallClock, extra_s: float) -> None:
     """The output of a program that copies the file there."""
-    # A program may have to wait for each of its reads; the deadline is that of one, and one more for its opening.
-    with clock.call("read", f"{command[0]} {path}", extra_s + 60.0):
-        done = subprocess.run(command, capture_output=True, check=False, timeout=TOOL_S)
+    done = stalls.run(command, "read", f"{command[0]} {path}", clock, extra_s)
     if done.stdout:
         witness.saw(0, done.stdout, len(done.stdout))
     if done.returncode != 0:

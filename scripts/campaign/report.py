@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from campaign.clock import DEADLINES_S, CallClock
+from campaign.clock import DEADLINES_S, STALL_S, CallClock
 from campaign.deck import Dealt, Round
 from campaign.rounds.interrupts import SILENCE_KINDS
 from campaign.soak import Soak
@@ -90,7 +90,7 @@ def print_all(
     if limits.faults is not None and tally.total < limits.faults:
         problems.append(f"only {tally.total} of {limits.faults} faults struck in {minutes:.0f} minutes")
     if soak is not None:
-        problems += soak.problems()
+        problems += soak.problems() + stall_problems(clock)
     print(tally.table())
     print()
     print("\n".join(_figures(tally, clock, minutes)))
@@ -105,6 +105,15 @@ def print_all(
     return int(bool(problems))
 
 
+def stall_problems(clock: CallClock) -> list[str]:
+    """Calls that were not answered for longer than any may be in a soak."""
+    return [
+        f"a call was not answered for {seconds:.1f} s of {STALL_S + extra_s:.0f}"
+        for extra_s, (seconds, _) in sorted(clock.stalls.items())
+        if seconds > STALL_S + extra_s
+    ]
+
+
 def _figures(tally: Tally, clock: CallClock, minutes: float) -> list[str]:
     kinds = sum(times > 0 for times in tally.struck.values())
     promises = [found.promise for found in tally.breaks]
@@ -115,13 +124,24 @@ def _figures(tally: Tally, clock: CallClock, minutes: float) -> list[str]:
         f"wrong bytes: {promises.count('never a wrong byte')}; calls past their deadline: "
         f"{promises.count('never a hang')}",
         "; ".join(f"{name}: {value}" for name, value in sorted(tally.figures.items()) if name != "rounds"),
-        f"calls timed: {clock.calls}; the longest:",
+        *_times(clock),
     ]
-    for kind, (seconds, what) in sorted(clock.longest.items()):
-        lines.append(f"    {kind:<10} {seconds:6.1f} s of {DEADLINES_S[kind]:.0f}: {what}")
     for name, paces in sorted(tally.paces.items()):
         seconds, faults = (sum(column) / len(paces) for column in zip(*paces, strict=True))
         lines.append(f"rounds {name}: {len(paces)}, {seconds:.1f} s and {faults:.0f} faults each")
     for name, ratios in sorted(tally.ratios.items()):
         lines.append(f"{name}: {max(ratios):.3f} at most, {sum(ratios) / len(ratios):.3f} on average")
+    return lines
+
+
+def _times(clock: CallClock) -> list[str]:
+    lines = [f"calls timed: {clock.calls}, and {clock.programs} programs; the longest call, of theirs too:"]
+    for kind, (seconds, what) in sorted(clock.longest.items()):
+        lines.append(f"    {kind:<10} {seconds:6.1f} s of {DEADLINES_S[kind]:.0f}: {what}")
+    lines.append("the longest program in all, which is any number of calls:")
+    for kind, (seconds, what) in sorted(clock.longest_programs.items()):
+        lines.append(f"    {kind:<10} {seconds:6.1f} s: {what}")
+    for extra_s, (seconds, what) in sorted(clock.stalls.items()):
+        granted = f", {extra_s:.0f} of them for what is done to it" if extra_s else ""
+        lines.append(f"longest stall: {seconds:.1f} s of {STALL_S + extra_s:.0f}{granted}: {what}")
     return lines

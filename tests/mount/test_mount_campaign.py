@@ -36,3 +36,4 @@ def test_no_promise_breaks_while_faults_strike(tmp_path):
     faults, kinds = re.search(r"^(\d+) faults of (\d+) kinds", done.stdout, re.MULTILINE).groups()
     assert int(faults) >= LEAST_FAULTS
     assert int(kinds) >= LEAST_KINDS
+    assert re.search(r"^longest stall: \d+\.\d s of 60: \S", done.stdout, re.MULTILINE)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from campaign.clock import BUSY_S, DEADLINES_S, CallClock
+from campaign import stalls
+from campaign.clock import CallClock
 from campaign.daemon import Daemon
 from campaign.scene import Scene
 from campaign.subjects import KIB, Subject, Subjects
@@ -194,26 +195,14 @@ class Silence:
         return self
 
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        kind = TOOLS[name].deadline
-        longest_s = DEADLINES_S[kind] + BUSY_S + 30.0
-        try:
-            with self._clock.call(kind, f"{name}, never answered"):
-                status = process.wait(longest_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return  # the clock has told
+        done = stalls.attend(process, TOOLS[name].deadline, f"{name}, never answered", self._clock)
         self._tally.strike(f"never answered: {name}")
-        if status == 0:
+        if done.returncode == 0:
             self._tally.broken("an error within the deadline", f"{name} was never answered, and succeeded")
 
     def _look(self, command: list[str]) -> None:
         """Run a program that the last listing is enough for."""
-        try:
-            with self._clock.call("look", f"{command[0]}, no listing"):
-                done = subprocess.run(command, capture_output=True, check=False, timeout=ENDED_S)
-        except subprocess.TimeoutExpired:
-            return  # the clock has told
+        done = stalls.run(command, "look", f"{command[0]}, no listing", self._clock)
         self._tally.strike(f"never answered: {command[0]}, no listing")
         if done.returncode != 0:
             self._tally.broken("the last listing is shown", f"{command[0]}: {done.stderr!r}")
