@@ -136,11 +136,10 @@ class Status:
         return usage
 
     def _transfers(self) -> list[dict[str, Any]]:
-        snapshot = self.account.snapshot
         rows = []
         for content in self.library.contents():
             if content.is_fetching:
-                image = snapshot.by_id.get(content.image_id) if snapshot else None
+                image = self.account.shown(content.image_id)
                 rows.append(
                     {
                         "image_id": content.image_id,

@@ -84,7 +84,7 @@ class Account:
             lambda image_id: self._changes.forget(image_id),  # noqa: PLW0108  # made below
         )
         self._details = DetailsCache(
-            client, self._outage, self._writer, around, self._listed, self._on_details_changed
+            client, self._outage, self._writer, around, self.shown, self._on_details_changed
         )
         errands = Errands(around)
         self._prefetch = Prefetch(
@@ -138,6 +138,10 @@ class Account:
     def snapshot(self) -> Snapshot | None:
         """The last good listing, however old, with what this mount has done since."""
         return self._view.snapshot
+
+    def shown(self, image_id: str) -> ListedImage | None:
+        """The image as :attr:`snapshot` has it; None where it has not."""
+        return self._view.shown(image_id)
 
     async def images(self) -> Snapshot:
         """The current listing, at most as old as the settings say while the service answers.
@@ -320,16 +324,13 @@ class Account:
                 return
             await trio.sleep(pause_s)
 
-    def _listed(self, image_id: str) -> ListedImage | None:
-        return self._view.shown(image_id)
-
     def _note_asked(self, image_id: str) -> str | None:
-        """Tell the prefetch that someone is interested; returns the image's region where it is listed."""
-        listed = self._listed(image_id)
-        if listed is None:
+        """Tell the prefetch that someone is interested; returns the image's region where it is shown."""
+        image = self.shown(image_id)
+        if image is None:
             return None
-        self._prefetch.note_asked(listed.region)
-        return listed.region
+        self._prefetch.note_asked(image.region)
+        return image.region
 
     def _shown(self, listed: Snapshot) -> Snapshot:
         """What is shown for a listing that was just asked for."""

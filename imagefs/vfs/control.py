@@ -127,9 +127,8 @@ class ControlFiles:
     def _state(self, request: Request) -> str:
         if request.image_id is None:
             return "refused"
-        snapshot = self._account.snapshot
-        image = snapshot.by_id.get(request.image_id) if snapshot else None
-        return image.status if image else "gone"
+        image = self._account.shown(request.image_id)
+        return "gone" if image is None else image.status
 
     async def write(self, handle: ControlHandle, data: bytes, caller: Caller | None = None) -> None:
         """Carry out the lines that *data* completes.

@@ -92,10 +92,7 @@ class Metadata:
             return self._rules.of_control(node, len(self._controls.text(node.region)))
         if isinstance(node, Draft):
             return self._rules.of_draft(node, self._drafts.get(node.number))
-        snapshot = self._account.snapshot
-        image = snapshot.by_id.get(node.image_id) if snapshot else None
-        if image is None:
-            image = ListedImage(node.image_id, "", "", "gone")
+        image = self._account.shown(node.image_id) or ListedImage(node.image_id, "", "", "gone")
         details = self._account.known_details(node.image_id)
         return self._rules.of_image(image, details, self._account.local_mtime(node.image_id))
 

@@ -66,6 +66,9 @@ class FakeAccount:
         self._on_details_change = on_details_change
         self.tell_moved = on_moved
 
+    def shown(self, image_id: str) -> ListedImage | None:
+        return None if self.snapshot is None else self.snapshot.by_id.get(image_id)
+
     async def images(self) -> Snapshot:
         assert self.snapshot is not None
         return self.snapshot
