@@ -11,6 +11,7 @@ from typing import Final
 
 from imagefs.api.signing import PARTIAL_KEY_LENGTH
 from imagefs.core.models import Credentials
+from imagefs.core.text import printable
 from imagefs.errors import (
     CredentialsRefused,
     Overloaded,
@@ -95,7 +96,7 @@ def redactor(credentials: Credentials) -> Callable[[str], str]:
         for part in whole:
             text = text.replace(part, "[hidden]")
         text = _SIGNATURE.sub("[hidden]", _WORD.sub(hidden, text))
-        text = "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in " ".join(text.split()))
+        text = printable(" ".join(text.split()))
         return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
     return redact

@@ -21,7 +21,7 @@ Exit status: 0 done, 1 it could not be done (one line on stderr says why), 2 wro
 ``streams``        standard streams for a process whose caller has closed some
 ``logs``           where the log goes
 ``privacy``        keeps others from the memory of this process
-``showing``        tables, bars and numbers; ``terminal``: texts made safe to print
+``showing``        tables, bars and numbers
 =================  ===============================================================
 """
 
@@ -38,7 +38,7 @@ import click
 from imagefs import __version__
 from imagefs.cli import streams
 from imagefs.cli.privacy import keep_memory_private
-from imagefs.cli.terminal import printable
+from imagefs.core.text import printable
 from imagefs.errors import ImagefsError
 
 INTERRUPTED: Final = 130

@@ -10,7 +10,7 @@ import click
 
 from imagefs.cli import credentials, keyring_key, settings
 from imagefs.cli.service import client_of, listed
-from imagefs.cli.terminal import count_of
+from imagefs.cli.sizes import count_of
 from imagefs.errors import SetupError
 
 

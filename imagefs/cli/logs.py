@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import platformdirs
 
-from imagefs.cli.terminal import printable
+from imagefs.core.text import printable
 from imagefs.errors import SetupError
 
 
@@ -31,7 +31,7 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback below it where there is one."""
-        return printable(super().format(record))
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
         """The record without its traceback."""

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from imagefs.cli.terminal import printable
+from imagefs.core.text import printable
 
 PLAIN_WIDTH: Final = 10_000
 """Off a terminal, lines are as long as they are."""
@@ -52,7 +52,7 @@ def show(made: RenderableType) -> None:
 
 def plain(text: str, style: str = "") -> Text:
     """A text from anywhere, on one line."""
-    return Text(printable(text).replace("\n", "\\n"), style=style)
+    return Text(printable(text), style=style)
 
 
 def size(size_bytes: float | None) -> str:

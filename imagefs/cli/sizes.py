@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Sizes and counts as people write them."""
 
 from __future__ import annotations
 
@@ -42,3 +42,8 @@ def shown(size_bytes: int) -> str:
         if size_bytes >= factor and size_bytes % factor == 0:
             return f"{size_bytes // factor}{unit}"
     return str(size_bytes)
+
+
+def count_of(number: int, of: str = "image") -> str:
+    """*number* of something: ``1 image``, ``2 images``."""
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"

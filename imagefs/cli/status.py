@@ -19,7 +19,7 @@ from rich.text import Text
 from imagefs.cli import asking
 from imagefs.cli.paths import Untouched
 from imagefs.cli.showing import console, percent, plain, show, size, span
-from imagefs.cli.terminal import count_of
+from imagefs.cli.sizes import count_of
 from imagefs.errors import SetupError
 from imagefs.fuse.mounts import own_mounts
 

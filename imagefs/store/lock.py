@@ -13,6 +13,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from imagefs.core.text import printable
 from imagefs.errors import CacheInUse, CacheUnusable
 from imagefs.store.files import open_file
 
@@ -62,5 +63,4 @@ def _described(holder: bytes) -> str:
     process, _, owner = holder.decode("utf-8", "replace").rstrip("\n").partition(" ")
     if not owner or not process.isdecimal():
         return "another mount"
-    shown = "".join(character if character.isprintable() else "?" for character in owner)
-    return f"the mount at {shown} (process {process})"
+    return f"the mount at {printable(owner)} (process {process})"

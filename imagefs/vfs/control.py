@@ -21,6 +21,7 @@ import trio
 
 from imagefs.account import Account
 from imagefs.core.control_lines import FetchRequest, parse_line
+from imagefs.core.text import printable
 from imagefs.errors import ImagefsError, InvalidArgument
 from imagefs.vfs.fillers import Caller, Fillers
 
@@ -116,12 +117,12 @@ class ControlFiles:
         fields = [
             time,
             f"{image_id:9}",
-            f"{_printable(self._state(request)):8}",
-            _printable(request.name),
-            f"({_printable(request.url)})",
+            f"{printable(self._state(request)):8}",
+            printable(request.name),
+            f"({printable(request.url)})",
         ]
         if request.error is not None:
-            fields.append(_printable(str(request.error)))
+            fields.append(printable(str(request.error)))
         return "# " + " ".join(fields) + "\n"
 
     def _state(self, request: Request) -> str:
@@ -214,8 +215,3 @@ def _text_of(line: bytes) -> str:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidArgument("A line of .fetch is not UTF-8.") from error
-
-
-def _printable(text: str) -> str:
-    """*text* on one line and without escapes that a terminal would obey."""
-    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)

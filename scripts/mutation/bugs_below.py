@@ -317,10 +317,10 @@ _API: Final = (
     ),
     Bug(
         "escapes of the service in a message",
-        "api/refusals",
-        "ch if ch.isprintable() else ascii(ch)[1:-1]",
-        "ch",
-        "test_api_refusals.py",
+        "core/text",
+        "each if each.isprintable() else ascii(each)[1:-1]",
+        "each",
+        "test_core_text.py",
     ),
 )
 

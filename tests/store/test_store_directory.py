@@ -91,7 +91,7 @@ def test_one_process_at_a_time(path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(
-            CacheInUse, match=rf"in use by the mount at /mnt/one \?\[31m two \(process {holder.pid}\)"
+            CacheInUse, match=rf"in use by the mount at /mnt/one \\x1b\[31m two \(process {holder.pid}\)"
         ):
             open_cache(path)
         holder.kill()

@@ -169,7 +169,7 @@ def test_it_shows_its_use_and_the_requests_without_secrets() -> None:
         assert first.split() == ["#", "1970-01-01T00:00:05Z", "f1", "active", "a.iso", f"({URL})"]
         assert second.split()[2:5] == ["f2", "gone", "c"]
         assert "refused" in third
-        assert third.endswith("full\\u000a\\u001b[31m")
+        assert third.endswith(r"full\n\x1b[31m")
         assert "token" not in shown
         assert "u:p" not in shown
 

@@ -25,7 +25,8 @@ from imagefs.cli.doctor.machine import check_machine
 from imagefs.cli.doctor.service import check_service
 from imagefs.cli.mount import MIN_FREE_BYTES
 from imagefs.cli.settings import Settings
-from imagefs.cli.terminal import count_of, printable
+from imagefs.cli.sizes import count_of
+from imagefs.core.text import printable
 from imagefs.errors import SetupError
 
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "failure": "red"}

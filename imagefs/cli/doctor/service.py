@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from imagefs.cli.doctor.findings import Finding, failure, ok, warning
 from imagefs.cli.service import PATIENCE_S, client_of
 from imagefs.cli.settings import Settings
-from imagefs.cli.terminal import count_of
+from imagefs.cli.sizes import count_of
 from imagefs.core.models import DOCUMENTED_REGIONS, ListedImage, Phase
 from imagefs.errors import CredentialsRefused, ImagefsError, ServiceError, SetupError, TlsFailure, Unreachable
 
