@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from imagefs import errors
-from imagefs.fuse.errnos import listed_errors, verdict_of
+from imagefs.fuse.errnos import ERROR_REPLIES, error_reply_of
 
 
 def all_errors(root: type[Exception] = errors.ImagefsError) -> set[type[Exception]]:
@@ -19,12 +19,11 @@ def all_errors(root: type[Exception] = errors.ImagefsError) -> set[type[Exceptio
 @pytest.mark.parametrize("kind", sorted(all_errors(), key=lambda kind: kind.__name__))
 def test_every_error_has_an_errno(kind: type[Exception]) -> None:
     """Each class, or the nearest above it other than the root, has a row."""
-    listed = listed_errors()
-    nearest = next(each for each in kind.__mro__ if each in listed)
+    nearest = next(each for each in kind.__mro__ if each in ERROR_REPLIES)
     assert kind is errors.ImagefsError or nearest is not errors.ImagefsError
-    verdict = verdict_of(kind("a reason"))
-    assert verdict is not None
-    assert verdict.errno in errno.errorcode
+    reply = error_reply_of(kind("a reason"))
+    assert reply is not None
+    assert reply.errno in errno.errorcode
 
 
 @pytest.mark.parametrize(
@@ -60,19 +59,19 @@ def test_every_error_has_an_errno(kind: type[Exception]) -> None:
 )
 def test_the_contract_s_table_holds(kind: type[Exception], number: int) -> None:
     """What happened is told by the errno that people expect."""
-    verdict = verdict_of(kind("a reason"))
-    assert verdict is not None
-    assert verdict.errno == number
+    reply = error_reply_of(kind("a reason"))
+    assert reply is not None
+    assert reply.errno == number
 
 
 def test_every_row_is_an_error_that_exists() -> None:
     """No row outlives its error; the rest are foreign errors that mean something."""
-    assert {kind.__name__ for kind in listed_errors() - all_errors()} == {"TooSlowError", "MemoryError"}
+    assert {kind.__name__ for kind in ERROR_REPLIES.keys() - all_errors()} == {"TooSlowError", "MemoryError"}
 
 
 def test_what_nobody_raised_on_purpose_has_no_row() -> None:
     """Bugs are told apart."""
-    assert verdict_of(KeyError("handle")) is None
+    assert error_reply_of(KeyError("handle")) is None
 
 
 def test_only_a_lost_answer_may_have_done_something() -> None:

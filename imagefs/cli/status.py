@@ -57,12 +57,12 @@ def status_command(mountpoint: Path | None, as_json: bool, watch: bool, interval
         found: list[Status] = []
         for found in looks:
             click.echo(json.dumps(found) if watch else json.dumps(found, indent=2))
-        return _verdict(found)
+        return _exit_status(found)
     out = console()
     if not watch or not out.is_terminal:
         for found in looks:
             show(_page(found))
-        return _verdict(found)
+        return _exit_status(found)
     with Live(console=out, auto_refresh=False, screen=True) as live:
         for found in looks:
             live.update(_page(found), refresh=True)
@@ -118,7 +118,7 @@ def _with_rates(before: list[Status], after: list[Status]) -> list[Status]:
     return after
 
 
-def _verdict(found: list[Status]) -> int:
+def _exit_status(found: list[Status]) -> int:
     return 0 if all(status["answers"] for status in found) else 1
 
 

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 import pyfuse3
 
 from imagefs.errors import Interrupted
-from imagefs.fuse.errnos import BUG, verdict_of
+from imagefs.fuse.errnos import BUG, error_reply_of
 from imagefs.fuse.requests import Requests
 
 logger = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ def _answering(
 
 def reply_for(name: str, error: Exception) -> pyfuse3.FUSEError:
     """What the operation *name* answers where it failed with *error*; the log says it, too."""
-    verdict = verdict_of(error)
-    if verdict is None:
+    reply = error_reply_of(error)
+    if reply is None:
         logger.log(BUG.level, "A bug in %s: %s", name, error, exc_info=error)
         return pyfuse3.FUSEError(BUG.errno)
-    logger.log(verdict.level, "%s: %s", name, str(error) or type(error).__name__)
+    logger.log(reply.level, "%s: %s", name, str(error) or type(error).__name__)
     if name == "flush" and isinstance(error, Interrupted):
         return pyfuse3.FUSEError(errno.ECANCELED)  # tools take EINTR of close(2) for success
-    return pyfuse3.FUSEError(verdict.errno)
+    return pyfuse3.FUSEError(reply.errno)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,80 +14,76 @@ from imagefs import errors
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ErrorReply:
     """What a failed operation answers, and how loudly the log says so."""
 
     errno: int
     level: int = logging.DEBUG
 
 
-_VERDICTS: Final[dict[type[Exception], Verdict]] = {
-    errors.ImagefsError: Verdict(errno.EIO, logging.WARNING),
-    errors.ServiceError: Verdict(errno.EIO, logging.WARNING),
-    errors.Unreachable: Verdict(errno.ETIMEDOUT, logging.WARNING),
-    errors.TlsFailure: Verdict(errno.ETIMEDOUT, logging.ERROR),
-    errors.AnswerLost: Verdict(errno.ETIMEDOUT, logging.WARNING),
-    errors.ServerFailed: Verdict(errno.EAGAIN, logging.WARNING),
-    errors.PutOff: Verdict(errno.EAGAIN, logging.WARNING),
-    errors.OutOfResources: Verdict(errno.EAGAIN, logging.WARNING),
-    errors.Overloaded: Verdict(errno.EAGAIN, logging.WARNING),
-    errors.CredentialsRefused: Verdict(errno.EACCES, logging.ERROR),
-    errors.MalformedAnswer: Verdict(errno.EIO, logging.WARNING),
-    errors.Refused: Verdict(errno.EREMOTEIO, logging.WARNING),
-    errors.RefusedPermission: Verdict(errno.EPERM, logging.WARNING),
-    errors.RefusedQuota: Verdict(errno.EDQUOT, logging.WARNING),
-    errors.RefusedUnknownImage: Verdict(errno.ENOENT, logging.WARNING),
-    errors.ContentError: Verdict(errno.EIO, logging.WARNING),
-    errors.ImagePending: Verdict(errno.EAGAIN),
-    errors.ImageFailed: Verdict(errno.EIO),
-    errors.ImageUnusable: Verdict(errno.EIO, logging.WARNING),
-    errors.ImageChanged: Verdict(errno.ESTALE, logging.WARNING),
-    errors.Outdated: Verdict(errno.ESTALE),
-    errors.TransferBroken: Verdict(errno.EIO, logging.WARNING),
-    errors.RangeRefused: Verdict(errno.EIO, logging.WARNING),
-    errors.TransferStalled: Verdict(errno.ETIMEDOUT, logging.WARNING),
-    errors.ContentWrong: Verdict(errno.EIO, logging.ERROR),
-    errors.TreeError: Verdict(errno.EINVAL),
-    errors.NotFound: Verdict(errno.ENOENT),
-    errors.NameTooLong: Verdict(errno.ENAMETOOLONG),
-    errors.NameNotUtf8: Verdict(errno.EILSEQ),
-    errors.Exists: Verdict(errno.EEXIST),
-    errors.Busy: Verdict(errno.EBUSY),
-    errors.NotPermitted: Verdict(errno.EPERM),
-    errors.Unwelcome: Verdict(errno.EACCES, logging.INFO),
-    errors.ReadOnly: Verdict(errno.EROFS),
-    errors.NotSupported: Verdict(errno.EOPNOTSUPP),
-    errors.IsDirectory: Verdict(errno.EISDIR),
-    errors.NotDirectory: Verdict(errno.ENOTDIR),
-    errors.NoAttribute: Verdict(errno.ENODATA),
-    errors.InvalidArgument: Verdict(errno.EINVAL),
-    errors.StoreError: Verdict(errno.EIO, logging.WARNING),
-    errors.CacheInUse: Verdict(errno.EBUSY, logging.ERROR),
-    errors.CacheUnusable: Verdict(errno.EIO, logging.WARNING),
-    errors.CacheFull: Verdict(errno.ENOSPC, logging.WARNING),
-    errors.Interrupted: Verdict(errno.EINTR),
-    errors.SetupError: Verdict(errno.EINVAL, logging.ERROR),
-    trio.TooSlowError: Verdict(errno.ETIMEDOUT, logging.WARNING),
-    MemoryError: Verdict(errno.ENOMEM, logging.WARNING),
+ERROR_REPLIES: Final[Mapping[type[Exception], ErrorReply]] = {
+    errors.ImagefsError: ErrorReply(errno.EIO, logging.WARNING),
+    errors.ServiceError: ErrorReply(errno.EIO, logging.WARNING),
+    errors.Unreachable: ErrorReply(errno.ETIMEDOUT, logging.WARNING),
+    errors.TlsFailure: ErrorReply(errno.ETIMEDOUT, logging.ERROR),
+    errors.AnswerLost: ErrorReply(errno.ETIMEDOUT, logging.WARNING),
+    errors.ServerFailed: ErrorReply(errno.EAGAIN, logging.WARNING),
+    errors.PutOff: ErrorReply(errno.EAGAIN, logging.WARNING),
+    errors.OutOfResources: ErrorReply(errno.EAGAIN, logging.WARNING),
+    errors.Overloaded: ErrorReply(errno.EAGAIN, logging.WARNING),
+    errors.CredentialsRefused: ErrorReply(errno.EACCES, logging.ERROR),
+    errors.MalformedAnswer: ErrorReply(errno.EIO, logging.WARNING),
+    errors.Refused: ErrorReply(errno.EREMOTEIO, logging.WARNING),
+    errors.RefusedPermission: ErrorReply(errno.EPERM, logging.WARNING),
+    errors.RefusedQuota: ErrorReply(errno.EDQUOT, logging.WARNING),
+    errors.RefusedUnknownImage: ErrorReply(errno.ENOENT, logging.WARNING),
+    errors.ContentError: ErrorReply(errno.EIO, logging.WARNING),
+    errors.ImagePending: ErrorReply(errno.EAGAIN),
+    errors.ImageFailed: ErrorReply(errno.EIO),
+    errors.ImageUnusable: ErrorReply(errno.EIO, logging.WARNING),
+    errors.ImageChanged: ErrorReply(errno.ESTALE, logging.WARNING),
+    errors.Outdated: ErrorReply(errno.ESTALE),
+    errors.TransferBroken: ErrorReply(errno.EIO, logging.WARNING),
+    errors.RangeRefused: ErrorReply(errno.EIO, logging.WARNING),
+    errors.TransferStalled: ErrorReply(errno.ETIMEDOUT, logging.WARNING),
+    errors.ContentWrong: ErrorReply(errno.EIO, logging.ERROR),
+    errors.TreeError: ErrorReply(errno.EINVAL),
+    errors.NotFound: ErrorReply(errno.ENOENT),
+    errors.NameTooLong: ErrorReply(errno.ENAMETOOLONG),
+    errors.NameNotUtf8: ErrorReply(errno.EILSEQ),
+    errors.Exists: ErrorReply(errno.EEXIST),
+    errors.Busy: ErrorReply(errno.EBUSY),
+    errors.NotPermitted: ErrorReply(errno.EPERM),
+    errors.Unwelcome: ErrorReply(errno.EACCES, logging.INFO),
+    errors.ReadOnly: ErrorReply(errno.EROFS),
+    errors.NotSupported: ErrorReply(errno.EOPNOTSUPP),
+    errors.IsDirectory: ErrorReply(errno.EISDIR),
+    errors.NotDirectory: ErrorReply(errno.ENOTDIR),
+    errors.NoAttribute: ErrorReply(errno.ENODATA),
+    errors.InvalidArgument: ErrorReply(errno.EINVAL),
+    errors.StoreError: ErrorReply(errno.EIO, logging.WARNING),
+    errors.CacheInUse: ErrorReply(errno.EBUSY, logging.ERROR),
+    errors.CacheUnusable: ErrorReply(errno.EIO, logging.WARNING),
+    errors.CacheFull: ErrorReply(errno.ENOSPC, logging.WARNING),
+    errors.Interrupted: ErrorReply(errno.EINTR),
+    errors.SetupError: ErrorReply(errno.EINVAL, logging.ERROR),
+    trio.TooSlowError: ErrorReply(errno.ETIMEDOUT, logging.WARNING),
+    MemoryError: ErrorReply(errno.ENOMEM, logging.WARNING),
 }
+"""The table. A class without a row has that of the nearest one above it."""
 
-_NO_THREAD: Final = Verdict(errno.EAGAIN, logging.WARNING)
+_NO_THREAD: Final = ErrorReply(errno.EAGAIN, logging.WARNING)
 _NO_THREAD_TEXT: Final = "can't start new thread"
 """The text that alone tells Python's error for it from any other RuntimeError."""
 
-BUG: Final = Verdict(errno.EIO, logging.ERROR)
+BUG: Final = ErrorReply(errno.EIO, logging.ERROR)
 """For what nobody raised on purpose."""
 
 
-def verdict_of(error: Exception) -> Verdict | None:
-    """What *error* answers, by its class or the nearest class above it; None for an error that is a bug."""
+def error_reply_of(error: Exception) -> ErrorReply | None:
+    """What is answered where *error* was raised; None for an error that is a bug."""
     for kind in type(error).__mro__:
-        verdict = _VERDICTS.get(kind)
-        if verdict is not None:
-            return verdict
+        reply = ERROR_REPLIES.get(kind)
+        if reply is not None:
+            return reply
     return _NO_THREAD if isinstance(error, RuntimeError) and str(error) == _NO_THREAD_TEXT else None
-
-
-def listed_errors() -> frozenset[type[Exception]]:
-    """All classes that have a row of their own."""
-    return frozenset(_VERDICTS)

@@ -334,8 +334,8 @@ BUGS: Final = (
     Bug(
         "unknown content is EBADF, which cat does not mind",
         "fuse/errnos",
-        "errors.NotSupported: Verdict(errno.EOPNOTSUPP)",
-        "errors.NotSupported: Verdict(errno.EBADF)",
+        "errors.NotSupported: ErrorReply(errno.EOPNOTSUPP)",
+        "errors.NotSupported: ErrorReply(errno.EBADF)",
         "test_fuse_operations.py",
     ),
     Bug(
@@ -390,7 +390,7 @@ BUGS: Final = (
     Bug(
         "a lack of memory is taken for a bug",
         "fuse/errnos",
-        "    MemoryError: Verdict(errno.ENOMEM, logging.WARNING),\n",
+        "    MemoryError: ErrorReply(errno.ENOMEM, logging.WARNING),\n",
         "",
         "test_fuse_operations.py::test_a_lack_of_memory_or_threads_is_no_bug",
     ),

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from imagefs import errors
-from imagefs.fuse.errnos import listed_errors, verdict_of
+from imagefs.fuse.errnos import ERROR_REPLIES, error_reply_of
 from imagefs.fuse.operations import Operations
 from imagefs.fuse.replies import BLOCK_SIZE_BYTES, MAX_READ_BYTES
 from imagefs.vfs.attributes import Attributes
@@ -193,14 +193,14 @@ CALLS: Sequence[tuple[Any, ...]] = (
 
 @pytest.mark.parametrize("args", CALLS, ids=lambda args: args[0])
 @pytest.mark.parametrize(
-    "kind", sorted(listed_errors() - {trio.TooSlowError}, key=lambda kind: kind.__name__)
+    "kind", sorted(ERROR_REPLIES.keys() - {trio.TooSlowError}, key=lambda kind: kind.__name__)
 )
 def test_every_error_is_answered_with_its_errno(kind: type[Exception], args: tuple[Any, ...]) -> None:
     """Whatever the tree raises, the operation replies what the table says."""
-    verdict = verdict_of(kind("a reason"))
-    assert verdict is not None
+    reply = error_reply_of(kind("a reason"))
+    assert reply is not None
     interrupted_close = kind is errors.Interrupted and args[0] == "flush"
-    expected = errno.ECANCELED if interrupted_close else verdict.errno  # EINTR would be taken for success
+    expected = errno.ECANCELED if interrupted_close else reply.errno  # EINTR would be taken for success
     assert error_of(FakeTree(kind("a reason")), *args) == expected
 
 
@@ -383,12 +383,11 @@ def test_no_operation_is_left_to_pyfuse3() -> None:
 
 def test_the_root_of_all_errors_has_a_row() -> None:
     """So that no error of ours is taken for a bug."""
-    assert verdict_of(errors.ImagefsError("?")) is not None
+    assert error_reply_of(errors.ImagefsError("?")) is not None
 
 
 def test_no_error_is_one_that_programs_do_not_mind() -> None:
     """cat ignores EBADF of close(2) and dd EINTR; the kernel asks no more after ENOSYS."""
-    verdicts = {kind: verdict_of(kind("a reason")) for kind in listed_errors()}
-    numbers = {kind: verdict.errno for kind, verdict in verdicts.items() if verdict is not None}
+    numbers = {kind: reply.errno for kind, reply in ERROR_REPLIES.items()}
     assert [kind for kind, number in numbers.items() if number == errno.EINTR] == [errors.Interrupted]
     assert not {errno.EBADF, errno.ENOSYS, errno.EXDEV}.intersection(numbers.values())
