@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from imagefs.core.models import ContentKey
 from imagefs.errors import ContentWrong, ImageChanged, StoreError
-from imagefs.store.blocks import BLOCK_BYTES, block_count
+from imagefs.store.blocks import BLOCK_BYTES, block_count, runs_of
 from imagefs.store.range_lock import RangeLock
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Blocks:
 
     def _write(self, first: int, data: memoryview, sums: Sequence[bytes]) -> list[int]:
         dropped: list[int] = []
-        for start, end in _runs([not self._is_cached(first + i) for i in range(len(sums))]):
+        for start, end in runs_of(i for i in range(len(sums)) if not self._is_cached(first + i)):
             part = data[start * BLOCK_BYTES : end * BLOCK_BYTES]
             dropped += self._put(first + start, part, sums[start:end])
         return dropped
@@ -243,14 +243,3 @@ class Blocks:
     def sums_of(self, blocks: Sequence[int]) -> dict[int, bytes]:
         """The checksums of *blocks*, as far as they are known."""
         return {block: known for block in blocks if (known := self._sum_of(block)) is not None}
-
-
-def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
-    """The maximal runs of true flags, half-open."""
-    runs: list[tuple[int, int]] = []
-    for i, flag in enumerate(flags):
-        if flag and runs and runs[-1][1] == i:
-            runs[-1] = (runs[-1][0], i + 1)
-        elif flag:
-            runs.append((i, i + 1))
-    return runs
