@@ -37,11 +37,9 @@ from imagefs.account.surroundings import Surroundings
 from imagefs.account.view import View
 from imagefs.core.control_lines import FetchRequest
 from imagefs.core.intents import Creation, Deletion, Intent
-from imagefs.core.models import ContentKey, ImageDetails, ListedImage, Phase
+from imagefs.core.models import ContentKey, ImageDetails, ListedImage, Phase, require_active
 from imagefs.errors import (
-    ImageFailed,
     ImagefsError,
-    ImagePending,
     NotFound,
     NotPermitted,
     NotSupported,
@@ -294,10 +292,7 @@ class Changes:
             raise NotSupported(
                 f"Image {image.image_id} is in {region!a} already, and cannot be copied there."
             )
-        if image.phase is Phase.FAILED:
-            raise ImageFailed(f"Image {image.image_id} has failed ({image.status}).")
-        if image.phase is Phase.PENDING:
-            raise ImagePending(f"Image {image.image_id} is not ready yet ({image.status or 'no status'}).")
+        require_active(image)
 
     def _visible(self, image_id: str) -> ListedImage:
         image = self._view.shown(image_id)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from imagefs.errors import ImageFailed, ImagePending
+
 DOCUMENTED_REGIONS: Final = ("toronto", "montreal", "roubaix")
 """The regions that the service's page names, in its order."""
 
@@ -108,6 +110,14 @@ class ImageDetails:
         if self.checksum is None:
             return ContentKey(self.size_bytes, None, self.image_id)
         return ContentKey(self.size_bytes, self.checksum)
+
+
+def require_active(image: ListedImage | ImageDetails) -> None:
+    """Raise ImageFailed or ImagePending for an image that is not active, which can be neither read nor copied."""
+    if image.phase is Phase.FAILED:
+        raise ImageFailed(f"Image {image.image_id} has failed ({image.status}).")
+    if image.phase is Phase.PENDING:
+        raise ImagePending(f"Image {image.image_id} is not ready yet ({image.status or 'no status'}).")
 
 
 @dataclass(frozen=True, slots=True)

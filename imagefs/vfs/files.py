@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from imagefs.account import Account
 from imagefs.content.library import Library
 from imagefs.content.reader import Reader
-from imagefs.core.models import ContentKey, ListedImage, Phase
+from imagefs.core.models import ContentKey, ListedImage, Phase, require_active
 from imagefs.errors import (
     ImageFailed,
     ImagefsError,
@@ -116,26 +116,23 @@ class Files:
             await self._drafts.released(file.draft)
 
     async def _content_key(self, image: ListedImage) -> ContentKey:
-        self._require_active(image, image.phase, image.status)
+        """What the image holds. What keeps it from being read, other than that it is pending, is noted of it."""
+        try:
+            return await self._checked_key(image)
+        except (ImageFailed, ImageUnusable) as error:
+            self._account.note_error(image.image_id, str(error))
+            raise
+
+    async def _checked_key(self, image: ListedImage) -> ContentKey:
+        require_active(image)
         details = await self._account.details(image.image_id)
-        # The details can be newer than the listing: those of an image that was withdrawn have a size of 0.
-        self._require_active(image, details.phase, details.status)
+        require_active(details)  # they can be newer than the listing: of an image that was withdrawn, the size is 0
         key = details.content_key
         # A checksum that makes no sense is a garbled answer, by which nothing can be proved; none at all is an answer.
         if key is None or details.problem is not None:
             reason = details.problem or "the service gives no size"
-            raise self._noted(image, ImageUnusable(f"Image {image.image_id} cannot be read: {reason}."))
+            raise ImageUnusable(f"Image {image.image_id} cannot be read: {reason}.")
         return key
-
-    def _require_active(self, image: ListedImage, phase: Phase, status: str) -> None:
-        if phase is Phase.FAILED:
-            raise self._noted(image, ImageFailed(f"Image {image.image_id} has failed ({status})."))
-        if phase is Phase.PENDING:
-            raise ImagePending(f"Image {image.image_id} is not ready yet ({status or 'no status'}).")
-
-    def _noted(self, image: ListedImage, error: ImagefsError) -> ImagefsError:
-        self._account.note_error(image.image_id, str(error))
-        return error
 
     # Reading
 
