@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from imagefs.core.models import ImageDetails, ListedImage, Phase
@@ -64,6 +65,7 @@ class AttributeRules:
 
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
+        self._owned = partial(Attributes, uid=ownership.uid, gid=ownership.gid)
 
     @property
     def read_only(self) -> bool:
@@ -73,9 +75,9 @@ class AttributeRules:
     def of_directory(self, node: Root | Region) -> Attributes:
         """The root's or a region's."""
         mode = 0o555 if self._ownership.read_only else 0o755
-        return self._attributes(
-            node.inode,
-            stat.S_IFDIR | mode & ~self._ownership.umask,
+        return self._owned(
+            inode=node.inode,
+            mode=stat.S_IFDIR | mode & ~self._ownership.umask,
             size_bytes=0,
             mtime_ns=self._ownership.mounted_ns,
             links=2,
@@ -103,9 +105,9 @@ class AttributeRules:
             mtime_ns = self._ownership.mounted_ns if created_ns is None else created_ns
         known = details is not None and details.size_bytes is not None and details.phase is Phase.ACTIVE
         settled = known and active and listed
-        return self._attributes(
-            Image(image.image_id).inode,
-            stat.S_IFREG | mode,
+        return self._owned(
+            inode=Image(image.image_id).inode,
+            mode=stat.S_IFREG | mode,
             size_bytes=(details.size_bytes or 0) if details else 0,
             mtime_ns=mtime_ns,
             links=1 if listed else 0,
@@ -116,42 +118,20 @@ class AttributeRules:
 
     def of_control(self, node: Control, size_bytes: int) -> Attributes:
         """A control file's."""
-        attributes = self._attributes(
-            Control(node.region).inode,
-            stat.S_IFREG | (0o444 if self._ownership.read_only else 0o644) & ~self._ownership.umask,
+        mode = 0o444 if self._ownership.read_only else 0o644
+        return self._owned(
+            inode=Control(node.region).inode,
+            mode=stat.S_IFREG | mode & ~self._ownership.umask,
             size_bytes=size_bytes,
             mtime_ns=self._ownership.mounted_ns,
-            links=1,
-            ttl_s=0.0,
-            entry_ttl_s=0.0,
+            edition=node.number,
         )
-        return replace(attributes, edition=node.number)
 
     def of_draft(self, node: Draft, draft: DraftFile | None) -> Attributes:
         """A draft's; None for one that has gone since it was listed."""
-        return self._attributes(
-            node.inode,
-            stat.S_IFREG | 0o644 & ~self._ownership.umask,
+        return self._owned(
+            inode=node.inode,
+            mode=stat.S_IFREG | 0o644 & ~self._ownership.umask,
             size_bytes=draft.size_bytes if draft else 0,
             mtime_ns=(draft.mtime_ns or draft.created_ns) if draft else self._ownership.mounted_ns,
-            links=1,
-            ttl_s=0.0,
-            entry_ttl_s=0.0,
-        )
-
-    def _attributes(
-        self,
-        inode: int,
-        mode: int,
-        *,
-        size_bytes: int,
-        mtime_ns: int,
-        links: int,
-        ttl_s: float,
-        entry_ttl_s: float,
-        settled: bool = False,
-    ) -> Attributes:
-        owner = self._ownership
-        return Attributes(
-            inode, mode, size_bytes, mtime_ns, owner.uid, owner.gid, links, ttl_s, entry_ttl_s, settled
         )
