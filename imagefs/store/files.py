@@ -20,6 +20,8 @@ from imagefs.errors import CacheFull, CacheUnusable, StoreError
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ATTEMPTS: Final = 3
+_SECTOR_BYTES: Final = 512
+"""The unit of st_blocks (inode(7))."""
 
 
 def store_error(error: OSError, subject: str) -> StoreError:
@@ -137,6 +139,11 @@ def open_file(parent: int, name: str) -> int:
 def is_own_file(status: os.stat_result) -> bool:
     """Whether *status* is of a regular file that is ours and has no other name."""
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+
+
+def allocated_bytes(status: os.stat_result) -> int:
+    """How much a file takes on disk, which is less than its size where it has holes."""
+    return status.st_blocks * _SECTOR_BYTES
 
 
 def remove_file(parent: int, name: str) -> None:

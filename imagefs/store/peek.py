@@ -8,16 +8,13 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
 from imagefs.core.models import ContentKey, ImageDetails
+from imagefs.store.files import allocated_bytes
 from imagefs.store.layout import content_name, content_path
 from imagefs.store.saved_json import load_details
 from imagefs.store.schema import seal_of
-
-SECTOR_BYTES: Final = 512
-"""The unit of st_blocks (inode(7))."""
 
 
 def peek_cached_bytes(path: Path, key: ContentKey) -> int:
@@ -27,7 +24,7 @@ def peek_cached_bytes(path: Path, key: ContentKey) -> int:
         status = (path / "content" / folder / name).lstat()
     except (OSError, ValueError):
         return 0
-    return min(key.size_bytes, status.st_blocks * SECTOR_BYTES)
+    return min(key.size_bytes, allocated_bytes(status))
 
 
 def peek_details(path: Path, account: str) -> dict[str, ImageDetails]:

@@ -17,7 +17,14 @@ from imagefs.store.block_table import BlockTable
 from imagefs.store.blocks import BLOCK_BYTES
 from imagefs.store.data_file import DataFile
 from imagefs.store.database import Damaged, Database
-from imagefs.store.files import is_own_file, open_file, remove_file, remove_if_planted, subdirectory
+from imagefs.store.files import (
+    allocated_bytes,
+    is_own_file,
+    open_file,
+    remove_file,
+    remove_if_planted,
+    subdirectory,
+)
 from imagefs.store.index import ContentRecord, Index
 from imagefs.store.journal import take_over_rows
 from imagefs.store.layout import content_name, content_path, is_content_name
@@ -115,7 +122,7 @@ def reconcile(contents: int, index: Index, problems: list[str]) -> dict[str, int
         if name != content_name(record.key) or status is None or status.st_size != record.key.size_bytes:
             index.forget_content(name)
             del records[name]
-        elif status.st_blocks * 512 > _expected_bytes(claimed.get(name, 0)):
+        elif allocated_bytes(status) > _expected_bytes(claimed.get(name, 0)):
             _free_unclaimed(contents, index, record)
     for name in statuses.keys() - records.keys():
         _remove_content_file(contents, name)
