@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from imagefs.core.models import ListedImage
-from imagefs.core.names import encode, with_id
+from imagefs.core.names import lasting_path
 from imagefs.errors import SetupError
 
 
@@ -44,4 +44,4 @@ def image_id_in(operand: Path) -> str:
 
 def path_of(image: ListedImage, mountpoint: Path) -> Path:
     """Where a mount has *image*, whatever others are called."""
-    return mountpoint / encode(image.region) / with_id(image.name, image.image_id)
+    return mountpoint / lasting_path(image.region, image.name, image.image_id)

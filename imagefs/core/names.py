@@ -213,6 +213,11 @@ def region_directory(regions: Iterable[str]) -> NameTable:
     return NameTable(zip(names, names, strict=True), {_region_file_name(name): name for name in names})
 
 
+def lasting_path(region: str, name: str, image_id: str) -> str:
+    """The path below a mount that means this image at any time, whatever others are called."""
+    return f"{_region_file_name(region)}/{with_id(name, image_id)}"
+
+
 def _region_file_name(region: str) -> str:
     fitting = _fitting(region)
     if fitting is not None:

@@ -27,8 +27,8 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from imagefs.account import Account
-from imagefs.core.models import ContentKey, ListedImage
-from imagefs.core.names import encode, with_id
+from imagefs.core.models import ContentKey
+from imagefs.core.names import lasting_path
 from imagefs.errors import Busy, ImageUnusable, InvalidArgument
 from imagefs.vfs.nodes import Image, Node, Root
 from imagefs.vfs.xattrs import ACTIONS, PREFIX, no_attribute
@@ -189,7 +189,7 @@ class Steward:
             details = self._account.known_details(image.image_id)
             key = details.content_key if details else None
             if key is not None:
-                paths.setdefault(key, path_of(image))
+                paths.setdefault(key, lasting_path(image.region, image.name, image.image_id))
         return paths
 
     def _evict_all(self) -> None:
@@ -207,11 +207,6 @@ def takes_long(name: bytes) -> bool:
 def evict_all(cache: Cache, rows: Iterable[CachedContent]) -> int:
     """Drop all of *rows* that is neither pinned nor in use: how many bytes were freed."""
     return sum(cache.evict(row.key) for row in rows if not row.pinned)
-
-
-def path_of(image: ListedImage) -> str:
-    """The path below the mount that means this image at any time."""
-    return f"{encode(image.region)}/{with_id(image.name, image.image_id)}"
 
 
 def content_row(row: CachedContent, path: str | None) -> dict[str, object]:

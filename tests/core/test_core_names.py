@@ -280,6 +280,7 @@ def test_regions_from_outside_become_valid_directories(regions: list[str]) -> No
         assert_valid_file_name(filename)
         assert len(names.to_os(filename)) <= names.MAX_NAME_BYTES
         assert table.resolve(filename) == region
+        assert names.lasting_path(region, "a", "1") == f"{filename}/a~1"
 
 
 @given(REGIONS_OF_IMAGES, REGIONS_OF_IMAGES)
