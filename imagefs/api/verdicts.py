@@ -24,7 +24,7 @@ from imagefs.errors import (
 )
 
 TOLERATED_SKEW_S = 30.0
-"""A clock that is off by less is not named as the likely reason for a refusal."""
+"""A clock that is off by less is not worth a word; the service does not say what it tolerates."""
 
 Headers = Mapping[str, str]
 
@@ -89,11 +89,16 @@ class Verdicts:
 
     def _skew(self, headers: Headers) -> str:
         """By how much this machine's clock is off, where that is the likely reason for a refusal."""
-        off_s = self.clock_offset_s(headers)
-        if off_s is None or abs(off_s) <= TOLERATED_SKEW_S:
-            return ""
-        direction = "ahead of" if off_s > 0 else "behind"
-        return f"; this machine's clock is {abs(off_s):.0f} s {direction} the service's: set it right"
+        offset_s = self.clock_offset_s(headers)
+        skew = None if offset_s is None else skew_of(offset_s)
+        return "" if skew is None else f"; this machine's clock is {skew}: set it right"
+
+
+def skew_of(offset_s: float) -> str | None:
+    """How far a clock is off that is ahead of the service's by *offset_s*, in words; None where that is tolerated."""
+    if abs(offset_s) <= TOLERATED_SKEW_S:
+        return None
+    return f"{abs(offset_s):.0f} s {'ahead of' if offset_s > 0 else 'behind'} the service's"
 
 
 def _status_text(status: int) -> str:

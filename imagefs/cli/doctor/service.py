@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from imagefs.cli.doctor.findings import Finding, failure, ok, warning
 from imagefs.cli.service import PATIENCE_S, client_of
@@ -15,9 +15,6 @@ from imagefs.errors import CredentialsRefused, ImagefsError, ServiceError, Setup
 
 if TYPE_CHECKING:
     from imagefs.api import ServiceClient
-
-TOLERATED_SKEW_S: Final = 30.0
-"""By how much a clock may be off without a remark; the service does not say what it tolerates."""
 
 
 def check_service(settings: Settings) -> Iterator[Finding]:
@@ -71,12 +68,14 @@ def _remedy(error: ServiceError) -> str:
 
 
 def _clock(offset_s: float) -> Finding:
-    if abs(offset_s) <= TOLERATED_SKEW_S:
+    from imagefs.api.verdicts import skew_of  # noqa: PLC0415  # loads requests, which not every command needs
+
+    skew = skew_of(offset_s)
+    if skew is None:
         return ok("clock", f"Within {max(abs(offset_s), 1):.0f} s of the service's")
-    direction = "ahead of" if offset_s > 0 else "behind"
     return warning(
         "clock",
-        f"{abs(offset_s):.0f} s {direction} the service's: calls are signed with the time, and may be refused.",
+        f"{skew}: calls are signed with the time, and may be refused.",
         "sudo timedatectl set-ntp true",
     )
 
