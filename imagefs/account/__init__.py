@@ -24,7 +24,8 @@ and of the index run in worker threads.
 ``flights``      one call for all who ask the same; ``outage``, ``backoff`` when it fails
 ``writeback``    listing and details on their way to the index, ``stored_account``
 ``threads``      blocking calls, with unexpected exceptions made errors
-``persistence``  background work that no bug ends
+``persistence``  background work that no bug ends, ``tasks`` that end with the account
+``subscribers``  who is told of changes
 ``surroundings`` what all of it gets from outside, with ``settings`` and ``protocols``
 ===============  =======================================================================
 """

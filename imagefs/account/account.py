@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import TypeVar
 
 import trio
 
@@ -34,7 +33,9 @@ from imagefs.account.protocols import AccountClient, AccountIndex, RunSync
 from imagefs.account.service import Service
 from imagefs.account.settings import AccountSettings
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
+from imagefs.account.subscribers import Subscribers
 from imagefs.account.surroundings import Surroundings
+from imagefs.account.tasks import Tasks
 from imagefs.account.threads import Threads
 from imagefs.account.view import View
 from imagefs.account.work import Work, work_of
@@ -45,8 +46,6 @@ from imagefs.core.models import ContentKey, ImageDetails, ListedImage
 from imagefs.errors import StoreError
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Account:
@@ -69,10 +68,13 @@ class Account:
     ) -> None:
         settings = settings or AccountSettings()
         chance = random or Random()  # noqa: S311  # jitter
-        around = Surroundings(settings, clock, wall_ns, chance, Threads(run_sync), self._start)
+        self._listing_subscribers: Subscribers[Snapshot] = Subscribers()
+        self._details_subscribers: Subscribers[ImageDetails] = Subscribers()
+        self._move_subscribers: Subscribers[str] = Subscribers()
+        self._tasks = Tasks()
+        around = Surroundings(settings, clock, wall_ns, chance, Threads(run_sync), self._tasks.start)
         self._around = around
         self._index = index
-        self._nursery: trio.Nursery | None = None
         self._outage = Outage(settings, clock)
         self._writer = IndexWriter(index, settings.write_delay_s, around.threads)
         self._listing = ListingCache(
@@ -84,7 +86,7 @@ class Account:
             lambda image_id: self._changes.forget(image_id),  # noqa: PLW0108  # made below
         )
         self._details = DetailsCache(
-            client, self._outage, self._writer, around, self.shown, self._on_details_changed
+            client, self._outage, self._writer, around, self.shown, self._details_subscribers.tell
         )
         errands = Errands(around)
         self._prefetch = Prefetch(
@@ -100,9 +102,6 @@ class Account:
             service, self._journal, self._view, self._details, self._work, errands, images, around
         )
         self._times = LocalTimes(self._writer, service, self._view, around)
-        self._listing_subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
-        self._details_subscribers: list[Callable[[ImageDetails, ImageDetails], None]] = []
-        self._move_subscribers: list[Callable[[str, str], None]] = []
 
     async def open(self) -> None:
         """Load what the index kept from earlier runs; makes no call, and goes on without an index that fails."""
@@ -121,18 +120,14 @@ class Account:
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run calls and writes until cancelled; *task_status* is started as soon as the account can be used."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+        async with self._tasks.running():
             if self._journal.loaded:
                 self._changes.resume()
             else:
                 self._keep_up("Taking up earlier changes", self._take_up)
             self._keep_up("The work on what is pending", self._work.run)
             task_status.started()
-            try:
-                await persistently("Writing to the index", self._writer.run, self._around)
-            finally:
-                self._nursery = None
+            await persistently("Writing to the index", self._writer.run, self._around)
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -291,28 +286,15 @@ class Account:
         Subscribers are called on trio's thread and must not block. Before the first listing, the old one is empty.
         """
         if on_change is not None:
-            self._listing_subscribers.append(on_change)
+            self._listing_subscribers.add(on_change)
         if on_details_change is not None:
-            self._details_subscribers.append(on_details_change)
+            self._details_subscribers.add(on_details_change)
         if on_moved is not None:
-            self._move_subscribers.append(on_moved)
-
-    def _start(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run *task* beside the others; a bug in it is logged and ends only itself."""
-
-        async def guarded() -> None:
-            try:
-                await task()
-            except Exception:
-                log.exception("A background task of the account failed.")
-
-        if self._nursery is None:
-            raise RuntimeError("Account.serve is not running")
-        self._nursery.start_soon(guarded)
+            self._move_subscribers.add(on_moved)
 
     def _keep_up(self, what: str, task: Callable[[], Awaitable[None]]) -> None:
         """Run *task* beside the others, and again after a bug in it."""
-        self._start(lambda: persistently(what, task, self._around))
+        self._tasks.start(lambda: persistently(what, task, self._around))
 
     async def _take_up(self) -> None:
         """Take up what earlier mounts left, as soon as the journal can be read."""
@@ -348,23 +330,12 @@ class Account:
         self._view.update()
         for going in (entry.intent for entry in self._journal.deletions):
             if going.replica_id is not None:
-                _tell(self._move_subscribers, going.image_id, going.replica_id)
+                self._move_subscribers.tell(going.image_id, going.replica_id)
 
     def _on_view(self, old: Snapshot, new: Snapshot) -> None:
         if new.images != old.images:
             self._details.reconcile(old, new)
-            _tell(self._listing_subscribers, old, new)
+            self._listing_subscribers.tell(old, new)
 
     def _on_deleted(self, image_id: str) -> None:
         self._times.forget(image_id)
-
-    def _on_details_changed(self, old: ImageDetails, new: ImageDetails) -> None:
-        _tell(self._details_subscribers, old, new)
-
-
-def _tell(subscribers: list[Callable[[T, T], None]], old: T, new: T) -> None:
-    for subscriber in subscribers:
-        try:
-            subscriber(old, new)
-        except Exception:
-            log.exception("A subscriber to the account's changes failed.")
