@@ -23,7 +23,7 @@ from imagefs.account.stored_account import StoredAccount
 from imagefs.api import ServiceClient
 from imagefs.content.library import Library
 from imagefs.content.link import Link
-from imagefs.content.service import Service
+from imagefs.content.surroundings import Surroundings
 from imagefs.core.models import Credentials, account_name
 from imagefs.errors import CredentialsRefused, Refused, ServiceError, SetupError, StoreError, TlsFailure
 from imagefs.fuse import interpose
@@ -151,13 +151,13 @@ async def _serve_tree(
 ) -> None:
     session = Session(_mount_options(config))
     async with trio.open_nursery() as nursery:
-        service = _service(client, account, nursery)
-        library = Library(cache, service)
+        around = _surroundings(client, account, nursery)
+        library = Library(cache, around)
         controls = ControlFiles(account, time.time_ns, nursery.start_soon)
-        publisher = await _publisher(config, account, service, nursery)
-        drafts = Drafts(account, cache.spool, service.disk_threads, nursery.start_soon, publisher=publisher)
+        publisher = await _publisher(config, account, around.disk_threads, nursery)
+        drafts = Drafts(account, cache.spool, around.disk_threads, nursery.start_soon, publisher=publisher)
         status = Status(
-            _facts(config), account, library, cache, client.tally, service.traffic, errors, publisher
+            _facts(config), account, library, cache, client.tally, around.traffic, errors, publisher
         )
         requests = Requests(interpose.load())
         tree = Tree(
@@ -166,7 +166,7 @@ async def _serve_tree(
             drafts,
             controls,
             Ownership(config.uid, config.gid, config.umask, config.read_only, mounted_ns=time.time_ns()),
-            Steward(account, cache, service.disk_threads, status),
+            Steward(account, cache, around.disk_threads, status),
             wall_ns=time.time_ns,
             numbers_apart=requests.has_addition,
             indexers=frozenset() if config.allow_indexers else INDEXERS,
@@ -194,14 +194,14 @@ def _mount_options(config: MountConfig) -> MountOptions:
 
 
 async def _publisher(
-    config: MountConfig, account: Account, service: Service, nursery: trio.Nursery
+    config: MountConfig, account: Account, disk_threads: trio.CapacityLimiter, nursery: trio.Nursery
 ) -> Publisher | None:
     """What uploads, serving already; None where nothing is to be published. Raises SetupError."""
     if config.publish is None:
         return None
     from imagefs.publish import Publisher  # noqa: PLC0415  # takes its time to load, and few mounts publish
 
-    publisher = Publisher(account, config.publish, service.disk_threads, nursery.start_soon)
+    publisher = Publisher(account, config.publish, disk_threads, nursery.start_soon)
     await nursery.start(publisher.serve)
     return publisher
 
@@ -218,7 +218,7 @@ def _facts(config: MountConfig) -> MountFacts:
     )
 
 
-def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> Service:
+def _surroundings(client: ServiceClient, account: Account, nursery: trio.Nursery) -> Surroundings:
     token = trio.lowlevel.current_trio_token()
 
     def post(function: Callable[..., None], *args: object) -> None:
@@ -227,7 +227,7 @@ def _service(client: ServiceClient, account: Account, nursery: trio.Nursery) -> 
         except trio.RunFinishedError:
             logger.debug("A transfer ended after its mount.")
 
-    return Service(
+    return Surroundings(
         retriever=client,
         link=Link(),
         spawn=nursery.start_soon,

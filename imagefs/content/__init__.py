@@ -20,6 +20,6 @@ the trio token; they never touch the state themselves.
 ``opening``      opening a cached file; ``uncached``: what stands in for one
 ``background``   tasks that cannot end the mount
 ``failures``     what went wrong, as readers' errors
-``service``      what all contents of a mount share, with ``settings`` and ``traffic``
+``surroundings`` what all of it gets from outside, with ``settings`` and ``traffic``
 ===============  =======================================================================
 """

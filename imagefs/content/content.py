@@ -35,7 +35,7 @@ from imagefs.content.planning import Need
 from imagefs.content.proof import Proof
 from imagefs.content.reader import Reader
 from imagefs.content.restart import Restart
-from imagefs.content.service import Service
+from imagefs.content.surroundings import Surroundings
 from imagefs.content.waiters import Waiter, Waiters, everyone
 from imagefs.errors import ContentError, ContentWrong, ImageChanged
 from imagefs.store.blocks import block_count
@@ -50,28 +50,28 @@ class Content:
     :class:`CredentialsRefused`.
     """
 
-    def __init__(self, stored: Stored, image_id: str, service: Service) -> None:
+    def __init__(self, stored: Stored, image_id: str, around: Surroundings) -> None:
         self.key = stored.key
         self.size_bytes = stored.size_bytes
         self.total = block_count(stored.size_bytes)
         self.image_id = image_id
-        self._service = service
+        self._around = around
         self._map = BlockMap(bytes(stored.present))
         self._blocks = Blocks(stored, image_id)
         self._readers: set[Reader] = set()
-        self._waiters = Waiters(image_id, service.settings, service.clock)
-        self._generations = Generations(self.total, service.settings.wrong_for_s, service.clock)
-        self._jobs = Background(service.spawn, self._waiters.fail)
-        self._fetcher = Fetcher(service, self._blocks, self._map, self)
+        self._waiters = Waiters(image_id, around.settings, around.clock)
+        self._generations = Generations(self.total, around.settings.wrong_for_s, around.clock)
+        self._jobs = Background(around.spawn, self._waiters.fail)
+        self._fetcher = Fetcher(around, self._blocks, self._map, self)
         self._fetcher.add_source(image_id)
-        self._checks = Checks(self._blocks, self._map, self._jobs, service.disk_threads, self._progressed)
+        self._checks = Checks(self._blocks, self._map, self._jobs, around.disk_threads, self._progressed)
         self._proof = Proof(
             checksum=stored.key.checksum,
             verified=stored.verified,
             blocks=self._blocks,
             block_map=self._map,
             jobs=self._jobs,
-            threads=service.hash_threads,
+            threads=around.hash_threads,
             progressed=self._progressed,
             found_right=self._found_right,
             found_wrong=self._found_wrong,
@@ -80,7 +80,7 @@ class Content:
             self._readers, self._waiters, self._map, self._blocks, self._proof, self._generations
         )
         self._delivery = Delivery(
-            service,
+            around,
             self._blocks,
             self._map,
             self._proof,
@@ -96,8 +96,8 @@ class Content:
             proof=self._proof,
             generations=self._generations,
             jobs=self._jobs,
-            own_jobs=Background(service.spawn, self._waiters.fail),
-            threads=service.disk_threads,
+            own_jobs=Background(around.spawn, self._waiters.fail),
+            threads=around.disk_threads,
             plan=self.plan,
         )
 
@@ -246,7 +246,7 @@ class Content:
         self._jobs.start(self._record_right)
 
     async def _record_right(self) -> None:
-        await trio.to_thread.run_sync(self._blocks.mark_verified, limiter=self._service.disk_threads)
+        await trio.to_thread.run_sync(self._blocks.mark_verified, limiter=self._around.disk_threads)
 
     def _found_wrong(self, md5: str) -> None:
         text = (
@@ -254,7 +254,7 @@ class Content:
             f"but its details say {self.key.checksum}."
         )
         error = ContentWrong(text)
-        self._service.note_error(self.image_id, text)
+        self._around.note_error(self.image_id, text)
         looked_up = self._fetcher.doubt_sources()
         self._waiters.progressed()
         self._waiters.last_error = error
@@ -276,7 +276,7 @@ class Content:
 
     async def flush(self) -> None:
         """Make what arrived durable, and its place in the index."""
-        await trio.to_thread.run_sync(self._blocks.flush, limiter=self._service.disk_threads)
+        await trio.to_thread.run_sync(self._blocks.flush, limiter=self._around.disk_threads)
 
     async def shut(self) -> None:
         """Stop everything and close the cached file. Nobody reads any more."""
@@ -284,4 +284,4 @@ class Content:
         self._proof.stop()
         await self._fetcher.halt()
         await self._jobs.idle()
-        await trio.to_thread.run_sync(self._blocks.close, limiter=self._service.disk_threads)
+        await trio.to_thread.run_sync(self._blocks.close, limiter=self._around.disk_threads)

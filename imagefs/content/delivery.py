@@ -16,7 +16,7 @@ from imagefs.content.generations import Generations
 from imagefs.content.proof import Proof
 from imagefs.content.readahead import MIB
 from imagefs.content.reader import Reader
-from imagefs.content.service import Service
+from imagefs.content.surroundings import Surroundings
 from imagefs.content.waiters import Waiter, Waiters
 from imagefs.store.blocks import BLOCK_BYTES, block_count
 
@@ -36,7 +36,7 @@ class Delivery:
 
     def __init__(
         self,
-        service: Service,
+        around: Surroundings,
         blocks: Blocks,
         block_map: BlockMap,
         proof: Proof,
@@ -46,7 +46,7 @@ class Delivery:
         raise_if_lost: Callable[[Waiter], None],
         plan: Callable[[], None],
     ) -> None:
-        self._service = service
+        self._around = around
         self._blocks = blocks
         self._map = block_map
         self._proof = proof
@@ -122,7 +122,7 @@ class Delivery:
             return buffer, self._blocks.read_ahead(offset, ahead_bytes, buffer)
 
         buffer, gone = await trio.to_thread.run_sync(
-            read_ahead, abandon_on_cancel=True, limiter=self._service.disk_threads
+            read_ahead, abandon_on_cancel=True, limiter=self._around.disk_threads
         )
         for block in gone:
             self._map.replace(block, block + 1, READY, ABSENT)
@@ -130,7 +130,7 @@ class Delivery:
 
     def _note(self, reader: Reader, offset: int, end: int) -> None:
         """*reader* gets these bytes now: remember that, and read ahead for it."""
-        self._service.traffic.read_bytes += end - offset
+        self._around.traffic.read_bytes += end - offset
         first, stop = offset // BLOCK_BYTES, block_count(end)
         if not self._proof.found:
             self._generations.note_delivered(first, stop)
@@ -140,7 +140,7 @@ class Delivery:
 
     async def _wait(self, reader: Reader, first: int, end: int, *, proof: bool) -> None:
         """Until ``[first, end)`` is ready, and the whole content proved if *proof*."""
-        waiter = Waiter(reader, first, end, proof, since=self._service.clock())
+        waiter = Waiter(reader, first, end, proof, since=self._around.clock())
         while True:
             self._generations.raise_if_stale(reader)
             if self.is_ready(waiter):

@@ -17,7 +17,7 @@ from imagefs.content.blockmap import ABSENT, COMING, READY, BlockMap
 from imagefs.content.blocks import Blocks
 from imagefs.content.planning import ENDING_BYTES, Need, Planner
 from imagefs.content.retries import Retries
-from imagefs.content.service import Service
+from imagefs.content.surroundings import Surroundings
 from imagefs.content.transfer import Transfer
 from imagefs.errors import (
     ContentWrong,
@@ -46,8 +46,8 @@ class Owner(Protocol):
 class Fetcher:
     """Keeps as many transfers going as are needed."""
 
-    def __init__(self, service: Service, blocks: Blocks, block_map: BlockMap, owner: Owner) -> None:
-        self._service = service
+    def __init__(self, around: Surroundings, blocks: Blocks, block_map: BlockMap, owner: Owner) -> None:
+        self._around = around
         self._blocks = blocks
         self._map = block_map
         self._owner = owner
@@ -55,8 +55,8 @@ class Fetcher:
         self._idle = trio.Event()
         self._idle.set()
         self._sources: list[str] = []
-        self._retries = Retries(service.settings, service.clock)
-        self._planner = Planner(service.link, blocks, block_map, self._transfers, self._start)
+        self._retries = Retries(around.settings, around.clock)
+        self._planner = Planner(around.link, blocks, block_map, self._transfers, self._start)
         self.halted = False
 
     def add_source(self, image_id: str) -> None:
@@ -79,7 +79,7 @@ class Fetcher:
 
     def doubt_sources(self) -> list[trio.Event]:
         """What came of these images is not what their details say. Each event tells that those were looked up again."""
-        return [self._service.doubt(image_id) for image_id in self._sources]
+        return [self._around.doubt(image_id) for image_id in self._sources]
 
     def has(self, image_id: str) -> bool:
         """Whether the content may be fetched from this image."""
@@ -128,19 +128,19 @@ class Fetcher:
             size_bytes=self._blocks.size_bytes,
             first=first,
             end=end,
-            retriever=self._service.retriever,
+            retriever=self._around.retriever,
             sink=self._sink,
             events=self,
             post=self._post,
-            paused_s=self._service.settings.paused_s,
-            whole_if_refused=self._service.link.whole_if_refused,
+            paused_s=self._around.settings.paused_s,
+            whole_if_refused=self._around.link.whole_if_refused,
         )
-        transfer.asked_at = self._service.clock()
+        transfer.asked_at = self._around.clock()
         self._map.replace(first, end, ABSENT, COMING)
         self._transfers.add(transfer)
         if self._idle.is_set():
             self._idle = trio.Event()
-        self._service.spawn(self._run, transfer)
+        self._around.spawn(self._run, transfer)
 
     def _release(self, transfer: Transfer) -> None:
         """Others may fetch what *transfer* was to bring."""
@@ -152,7 +152,7 @@ class Fetcher:
         """The task of a transfer. It is cancelled only at the end of the mount, which does not wait for the service."""
         try:
             await trio.to_thread.run_sync(
-                transfer.run, abandon_on_cancel=True, limiter=self._service.transfer_threads
+                transfer.run, abandon_on_cancel=True, limiter=self._around.transfer_threads
             )
         except trio.Cancelled:
             transfer.stop()
@@ -163,7 +163,7 @@ class Fetcher:
 
     def _post(self, function: Callable[..., None], *args: object) -> None:
         """Call *function* on trio's thread; from any thread."""
-        self._service.post(self._guarded, function, *args)
+        self._around.post(self._guarded, function, *args)
 
     def _guarded(self, function: Callable[..., None], *args: object) -> None:
         """Call *function*; a bug in it fails the readers, and does not end the mount."""
@@ -187,9 +187,9 @@ class Fetcher:
 
     def opened(self, transfer: Transfer, ranged: bool, first: int, end: int) -> None:
         """The answer has begun; without Range it is the whole content, whatever was asked for."""
-        transfer.opened_at = self._service.clock()
-        self._service.link.note_latency(transfer.opened_at - transfer.asked_at)
-        self._service.link.note_ranged(ranged)
+        transfer.opened_at = self._around.clock()
+        self._around.link.note_latency(transfer.opened_at - transfer.asked_at)
+        self._around.link.note_ranged(ranged)
         if not ranged:
             asked_first = transfer.first
             self._release(transfer)
@@ -208,12 +208,12 @@ class Fetcher:
         fresh = count - self._map.count(first, first + count, READY)
         if fresh:  # a stream that started over counts as progress once it gets further than the last one
             self._retries.arrived()
-            self._service.traffic.fetched_bytes += fresh * BLOCK_BYTES
+            self._around.traffic.fetched_bytes += fresh * BLOCK_BYTES
         self._map.replace(first, first + count, ABSENT, READY)
         self._map.replace(first, first + count, COMING, READY)
         sample = transfer.rate_sample()
         if sample is not None:
-            self._service.link.note_rate(*sample)
+            self._around.link.note_rate(*sample)
         self._owner.blocks_arrived(fresh)
         if transfer.ranged and transfer.remaining * BLOCK_BYTES <= ENDING_BYTES and not transfer.ending:
             transfer.ending = True
@@ -236,21 +236,21 @@ class Fetcher:
 
     def _failed(self, transfer: Transfer, error: Exception) -> None:
         image_id = transfer.image_id
-        self._service.note_error(image_id, str(error))
+        self._around.note_error(image_id, str(error))
         if isinstance(error, RefusedUnknownImage):
             self.remove_source(image_id)
             return
         if isinstance(error, RangeRefused):
-            self._service.link.doubted = True
+            self._around.link.doubted = True
         self.try_elsewhere(image_id)
         pause_s = self._retries.pause_after(error, elsewhere=len(self._sources) > 1)
         is_unlike = isinstance(error, TransferBroken) and (transfer.opened_at is None or pause_s is None)
         if is_unlike or isinstance(error, (ContentWrong, ImageChanged)):
-            self._service.doubt(image_id)
+            self._around.doubt(image_id)
         if pause_s is not None:
             logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)
             self._owner.fetch_delayed(error)
-            self._service.spawn(self._plan_after, pause_s)
+            self._around.spawn(self._plan_after, pause_s)
             return
         if isinstance(error, (ContentWrong, ImageChanged)):
             logger.warning("%s", error)

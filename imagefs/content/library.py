@@ -14,7 +14,7 @@ from imagefs.content.blocks import Stored
 from imagefs.content.content import Content
 from imagefs.content.opening import Opening
 from imagefs.content.reader import Reader
-from imagefs.content.service import Service
+from imagefs.content.surroundings import Surroundings
 from imagefs.content.uncached import Uncached
 from imagefs.core.models import ContentKey
 from imagefs.errors import StoreError
@@ -34,9 +34,9 @@ class Cache(Protocol):
 class Library:
     """Contents by their key."""
 
-    def __init__(self, cache: Cache, service: Service) -> None:
+    def __init__(self, cache: Cache, around: Surroundings) -> None:
         self._cache = cache
-        self._service = service
+        self._around = around
         self._contents: dict[ContentKey, Content] = {}
         self._opening: WeakValueDictionary[ContentKey, trio.Lock] = WeakValueDictionary()
         self._left = trio.Event()
@@ -46,13 +46,13 @@ class Library:
         async with self._opening.setdefault(key, trio.Lock()):
             content = self._contents.pop(key, None)
             if content is None:
-                content = Content(await self._stored(key), image_id, self._service)
+                content = Content(await self._stored(key), image_id, self._around)
             self._contents[key] = content
             return content.open(image_id)
 
     async def _stored(self, key: ContentKey) -> Stored:
         opening = Opening(partial(self._cache.content, key))
-        threads = self._service.disk_threads
+        threads = self._around.disk_threads
         try:
             return await trio.to_thread.run_sync(opening.run, abandon_on_cancel=True, limiter=threads)
         except StoreError as error:
@@ -62,7 +62,7 @@ class Library:
             stored = opening.leave()
             if stored is not None:
                 close = partial(trio.to_thread.run_sync, stored.close, limiter=threads)
-                self._service.spawn(_guarded, close)
+                self._around.spawn(_guarded, close)
             raise
 
     def close(self, reader: Reader) -> None:
@@ -92,7 +92,7 @@ class Library:
 
     async def serve(self) -> None:
         """Make durable what arrives, and close what nobody reads any more, until cancelled."""
-        settings = self._service.settings
+        settings = self._around.settings
         while True:
             with trio.move_on_after(settings.flush_every_s):
                 await self._left.wait()

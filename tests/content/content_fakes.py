@@ -17,8 +17,8 @@ from imagefs.api import Stop
 from imagefs.content.library import Cache, Library
 from imagefs.content.link import Link
 from imagefs.content.reader import Reader
-from imagefs.content.service import Service
 from imagefs.content.settings import ContentSettings
+from imagefs.content.surroundings import Surroundings
 from imagefs.core.models import ContentKey
 from imagefs.errors import TransferBroken
 from imagefs.store.blocks import BLOCK_BYTES
@@ -149,7 +149,7 @@ class Stage:
 
     site: FakeSite
     library: Library
-    service: Service
+    around: Surroundings
     key: ContentKey
     errors: dict[str, str]
     doubted: list[str]
@@ -191,7 +191,7 @@ async def staged(
         return looked_up
 
     async with trio.open_nursery() as nursery:
-        service = Service(
+        around = Surroundings(
             retriever=site,
             link=Link(),
             spawn=nursery.start_soon,
@@ -204,8 +204,8 @@ async def staged(
             doubt=doubt,
             settings=settings,
         )
-        library = Library(cache, service)
-        yield Stage(site, library, service, key or key_of(site.data), errors, doubted)
+        library = Library(cache, around)
+        yield Stage(site, library, around, key or key_of(site.data), errors, doubted)
         with trio.move_on_after(shut_s):
             await library.shut()
         nursery.cancel_scope.cancel()

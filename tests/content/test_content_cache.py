@@ -207,7 +207,7 @@ def test_the_check_fetches_the_blocks_that_it_misses(tmp_path: Path, gone: int) 
 
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
-        async with stage.service.hash_threads:  # nothing is hashed meanwhile
+        async with stage.around.hash_threads:  # nothing is hashed meanwhile
             assert difference(await read(reader, 0, LAST_BLOCK), DATA[:LAST_BLOCK]) is None
             reader.content._blocks.stored.forget_blocks([gone])
         assert difference(await read(reader, LAST_BLOCK, BLOCK_BYTES), DATA[LAST_BLOCK:]) is None
@@ -303,7 +303,7 @@ def test_the_end_does_not_wait_for_a_read_that_was_left(
             await leave_a_read(disk, reader)
             await stage.library.shut()
             assert not disk.ended
-        await until(lambda: stage.service.disk_threads.borrowed_tokens == 0)
+        await until(lambda: stage.around.disk_threads.borrowed_tokens == 0)
         assert disk.ended
 
     play(scene, FakeSite(DATA), disk.cache)
@@ -317,7 +317,7 @@ def test_who_waits_for_the_disk_holds_no_memory(cache: CacheDirectory) -> None:
     async def scene(stage: Stage) -> None:
         reader = await stage.open()
         await stage.read_all(reader)
-        waiting = stage.service.disk_threads.statistics
+        waiting = stage.around.disk_threads.statistics
         before = tracemalloc.get_traced_memory()[0]
         with disk.hangs():
             async with trio.open_nursery() as nursery:

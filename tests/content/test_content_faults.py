@@ -123,7 +123,7 @@ def test_a_server_that_refuses_every_range_is_read_as_a_whole(
     site = RangeRefuser(DATA, (Answer(ranged=False),))
 
     async def scene(stage: Stage) -> None:
-        stage.service.link.ranged = honoured_before
+        stage.around.link.ranged = honoured_before
         reader = await stage.open()
         assert difference(await read(reader, 2 * MIB, 4096), DATA[2 * MIB : 2 * MIB + 4096]) is None
         assert difference(await stage.read_all(reader), DATA) is None
@@ -138,7 +138,7 @@ def test_a_range_that_is_refused_once_is_asked_for_again(cache: CacheDirectory) 
     site.refusals = 1
 
     async def scene(stage: Stage) -> None:
-        stage.service.link.ranged = True
+        stage.around.link.ranged = True
         assert difference(await read(await stage.open(), LAST - 10, 10), DATA[LAST - 10 : LAST]) is None
 
     play(scene, site, cache)
@@ -261,7 +261,7 @@ def test_a_deadline_that_passed_is_over_when_something_arrives(cache: CacheDirec
         with pytest.raises(TransferStalled):
             await read(reader, 0, 10)
         gate.set()
-        await until(lambda: stage.service.traffic.fetched_bytes > 0)
+        await until(lambda: stage.around.traffic.fetched_bytes > 0)
         there = 15 * MIB
         assert difference(await read(reader, there, 10), site.data[there : there + 10]) is None
 
@@ -275,9 +275,9 @@ def test_resets_of_all_connections_at_once_are_one_failure(cache: CacheDirectory
     site = FakeSite(data)
 
     async def scene(stage: Stage) -> None:
-        stage.service.link.ranged = True
-        stage.service.link.note_rate(MIB, 0.05)
-        stage.service.link.note_rate = lambda size_bytes, elapsed_s: None  # type: ignore[method-assign]
+        stage.around.link.ranged = True
+        stage.around.link.note_rate(MIB, 0.05)
+        stage.around.link.note_rate = lambda size_bytes, elapsed_s: None  # type: ignore[method-assign]
         reader = await stage.open()
         for offset in range(0, 8 * MIB, MIB):
             await read(reader, offset, MIB)
@@ -323,12 +323,12 @@ def test_without_threads_readers_fail_and_the_loop_lives(
             raise RuntimeError("can't start new thread")
 
     async def scene(stage: Stage) -> None:
-        whole = stage.service
+        whole = stage.around
         reader = await stage.open()
-        reader.content._fetcher._service = replace(whole, transfer_threads=NoThreads())
+        reader.content._fetcher._around = replace(whole, transfer_threads=NoThreads())
         with pytest.raises(TransferBroken):
             await read(reader, 0, 10)
-        reader.content._fetcher._service = whole
+        reader.content._fetcher._around = whole
         assert difference(await stage.read_all(reader), DATA) is None
 
     play(scene, FakeSite(DATA), cache)

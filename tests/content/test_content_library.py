@@ -296,7 +296,7 @@ def test_who_opens_can_leave_a_disk_that_hangs() -> None:
             cache.answers.set()
         reader = await stage.open()
         assert difference(await stage.read_all(reader), DATA) is None
-        await until(lambda: stage.service.disk_threads.borrowed_tokens == 0)
+        await until(lambda: stage.around.disk_threads.borrowed_tokens == 0)
         assert cache.open == [reader.content._blocks.stored]
 
     play(scene, FakeSite(DATA), cache)

@@ -121,7 +121,7 @@ def test_what_completes_a_copy_waits_for_the_proof(cache: CacheDirectory) -> Non
             nonlocal got
             got = bytes(await read(other, before, len(DATA) - before))
 
-        async with trio.open_nursery() as nursery, stage.service.hash_threads:  # nothing is hashed meanwhile
+        async with trio.open_nursery() as nursery, stage.around.hash_threads:  # nothing is hashed meanwhile
             assert difference(await read(reader, 0, before), DATA[:before]) is None
             nursery.start_soon(read_rest)
             for _ in range(10):
@@ -358,11 +358,11 @@ def test_a_reader_that_jumps_on_and_on_gets_more_than_it_asks_for(cache: CacheDi
     site = FakeSite(data)
 
     async def scene(stage: Stage) -> None:
-        stage.service.link.ranged = True
-        stage.service.link.note_rate(1 << 30, 1.0)
-        stage.service.link.note_rate = lambda size_bytes, elapsed_s: None  # type: ignore[method-assign]
-        stage.service.link.note_latency(1 / 2048)
-        stage.service.link.note_latency = lambda elapsed_s: None  # type: ignore[method-assign]
+        stage.around.link.ranged = True
+        stage.around.link.note_rate(1 << 30, 1.0)
+        stage.around.link.note_rate = lambda size_bytes, elapsed_s: None  # type: ignore[method-assign]
+        stage.around.link.note_latency(1 / 2048)
+        stage.around.link.note_latency = lambda elapsed_s: None  # type: ignore[method-assign]
         reader = await stage.open()
         for place in random.Random(1).sample(places, len(places)):
             assert await read(reader, place, 4096) == data[place : place + 4096]
@@ -380,7 +380,7 @@ def test_an_image_that_does_not_come_leaves_threads_to_others(cache: CacheDirect
     site = FakeSite(made_up(places[-1] + BLOCK_BYTES), (Answer(gate=gate),))
 
     async def scene(stage: Stage) -> None:
-        stage.service.link.ranged = True
+        stage.around.link.ranged = True
 
         async def look(place: int) -> None:
             assert await read(await stage.open(), place, 4096) == site.data[place : place + 4096]

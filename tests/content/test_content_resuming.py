@@ -158,7 +158,7 @@ def test_a_proof_that_failed_is_taken_up_again(
         reader = await stage.open()
         hasher = reader.content._proof._hasher
         hasher.advance = failing_once(hasher.advance)  # type: ignore[assignment,method-assign]
-        async with stage.service.hash_threads:
+        async with stage.around.hash_threads:
             assert difference(await read(reader, 0, LAST_BLOCK), DATA[:LAST_BLOCK]) is None
         with trio.fail_after(10):
             with pytest.raises(TransferBroken):

@@ -116,7 +116,7 @@ def test_content_that_was_replaced_is_not_fetched_again(cache: CacheDirectory) -
                 nursery.start_soon(look_up, looked_up)
                 return looked_up
 
-            stage.library._service = replace(stage.service, doubt=doubt)
+            stage.library._around = replace(stage.around, doubt=doubt)
             reader = await stage.open()
             await read(reader, 0, 10)
             with pytest.raises(ImageChanged):

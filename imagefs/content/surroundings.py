@@ -1,4 +1,7 @@
-"""What all contents of a mount share. Put together by the application, on trio's thread."""
+"""What contents get from outside, in one value that all of a mount share.
+
+Put together by the application; used on trio's thread.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from imagefs.content.transfer import Retriever
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Surroundings:
     """The way to the service and to this process's threads and loop.
 
     ``spawn`` starts a background task; ``post`` calls a function on trio's thread from any other, in order;
