@@ -145,14 +145,6 @@ class CacheDirectory:
         """What the cache holds, and what is free on its disk."""
         return self._space.usage()
 
-    def make_room(self, wanted_bytes: int) -> int:
-        """Evict what is least recently used until *wanted_bytes* more fit: how many bytes were freed.
-
-        Writes do so by themselves. Contents that are not open go first, then what is not hot of open ones. It may free
-        less than wanted; failures of the disk are logged.
-        """
-        return self._space.make_room(wanted_bytes)
-
     def evict(self, key: ContentKey) -> int:
         """Evict the content of *key*, except what is hot: how many bytes were freed.
 

@@ -69,12 +69,6 @@ class Space:
                 if not self._evict(self._shortfall(wanted_bytes) + self._batch_bytes):
                     raise CacheFull("the cache is full, and what is in it is in use")
 
-    def make_room(self, wanted_bytes: int) -> int:
-        """Evict until *wanted_bytes* more fit: how many bytes were freed, 0 where they fitted already."""
-        with self._evicting:
-            missing_bytes = self._shortfall(wanted_bytes)
-            return self._evict(missing_bytes + self._batch_bytes) if missing_bytes else 0
-
     def evict(self, wanted_bytes: int) -> int:
         """Evict *wanted_bytes* even if they seem to fit, as the disk said that they do not: how many were freed."""
         with self._evicting:

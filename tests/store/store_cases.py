@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from pathlib import Path
 
 from imagefs.core.models import ContentKey
+from imagefs.errors import CacheFull
 from imagefs.store.blocks import BLOCK_BYTES, block_count, block_range, block_sum
 from imagefs.store.content_file import StoredContent
 from imagefs.store.directory import CacheDirectory
@@ -62,3 +64,12 @@ def present_blocks(content: StoredContent) -> set[int]:
 def content_file(path: Path, content_name: str) -> Path:
     """Where the file of a content is, below the cache at *path*."""
     return path / "content" / content_name.split("-")[1][:2] / content_name
+
+
+def make_room(cache: CacheDirectory, wanted_bytes: int) -> int:
+    """Have evicted what has to go before *wanted_bytes* more are written: how many bytes were freed."""
+    before = cache.usage().cached_bytes
+    with suppress(CacheFull):
+        cache._space.reserve("room", wanted_bytes)
+        cache._space.release("room", wanted_bytes)
+    return before - cache.usage().cached_bytes
