@@ -25,6 +25,7 @@ from imagefs.content.library import Library
 from imagefs.content.link import Link
 from imagefs.content.surroundings import Surroundings
 from imagefs.core.models import Credentials, account_name
+from imagefs.core.text import sentence
 from imagefs.errors import CredentialsRefused, Refused, ServiceError, SetupError, StoreError, TlsFailure
 from imagefs.fuse import interpose
 from imagefs.fuse.operations import Operations
@@ -136,7 +137,7 @@ async def _first_listing(account: Account, patience_s: float) -> None:
     except ServiceError as error:
         if account.snapshot is None:
             raise
-        logger.warning("%s The last known listing is shown until the service answers.", error)
+        logger.warning("%s The last known listing is shown until the service answers.", sentence(error))
     if waiting.cancelled_caught:
         logger.warning("The last known listing is shown until the service answers.")
 

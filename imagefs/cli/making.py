@@ -22,6 +22,7 @@ from imagefs.cli.waiting import submit_and_wait, wait_by_service, wait_through_m
 from imagefs.core.control_lines import FORMATS, FetchRequest, parse_line
 from imagefs.core.models import ListedImage
 from imagefs.core.names import CONTROL_NAME, encode, split_id
+from imagefs.core.text import sentence
 from imagefs.errors import AnswerLost, InvalidArgument, Refused, ServiceError, SetupError
 from imagefs.fuse.mounts import own_mount_above
 
@@ -165,7 +166,8 @@ def _renamed(client: ServiceClient, image_id: str, name: str) -> bool:
 
 def _lost(error: ServiceError, region: str) -> SetupError:
     return SetupError(
-        f"{error} The service may have begun all the same: see imagefs ls {region} before you try it again."
+        f"{sentence(error)} The service may have begun all the same: see imagefs ls {region} before you try it"
+        " again."
     )
 
 

@@ -19,6 +19,7 @@ from imagefs.content.planning import ENDING_BYTES, Need, Planner
 from imagefs.content.retries import Retries
 from imagefs.content.surroundings import Surroundings
 from imagefs.content.transfer import Transfer
+from imagefs.core.text import sentence
 from imagefs.errors import (
     ContentWrong,
     ImageChanged,
@@ -248,7 +249,7 @@ class Fetcher:
         if is_unlike or isinstance(error, (ContentWrong, ImageChanged)):
             self._around.doubt(image_id)
         if pause_s is not None:
-            logger.info("Image %s: %s Trying again in %.1f s.", image_id, error, pause_s)
+            logger.info("Image %s: %s Trying again in %.1f s.", image_id, sentence(error), pause_s)
             self._owner.fetch_delayed(error)
             self._around.spawn(self._plan_after, pause_s)
             return

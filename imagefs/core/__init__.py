@@ -8,6 +8,6 @@
 ``intents``        what the mount has set out to do to the account
 ``formats``        which of the service's formats a content has
 ``extents``        sets of half-open intervals
-``text``           texts from elsewhere, made fit to be shown
+``text``           texts made fit to be shown
 =================  ===============================================================
 """

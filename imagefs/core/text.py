@@ -1,4 +1,4 @@
-"""Texts from elsewhere, made fit to be shown: on a terminal, in a line of a log, in a message. Pure; any thread."""
+"""Texts made fit to be shown: on a terminal, in a line of a log, in a message. Pure; any thread."""
 
 from __future__ import annotations
 
@@ -12,3 +12,9 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def sentence(message: object) -> str:
+    """*message*, an error or its text, with a full stop where it has none, so that another sentence can follow."""
+    text = str(message)
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -16,6 +16,7 @@ import trio
 from imagefs.core.control_lines import FetchRequest
 from imagefs.core.formats import HEAD_BYTES, image_format, qcow2_l1_table
 from imagefs.core.models import ContentKey
+from imagefs.core.text import sentence
 from imagefs.errors import ImageFailed, ImagefsError, Unreachable
 from imagefs.publish.offer import Offer, Readable
 from imagefs.publish.server import ContentServer, listen
@@ -148,7 +149,7 @@ class Publisher:
             await self._until_active(offer, upload.image_id)
             logger.info("Image %s is active, and has the content of %r.", upload.image_id, offer.name)
         except ImagefsError as error:
-            upload.error = type(error)(f"{error} {self._account_of(offer)}")
+            upload.error = type(error)(f"{sentence(error)} {self._account_of(offer)}")
             logger.warning("%r could not be uploaded: %s", offer.name, upload.error)
             if isinstance(error, ImageFailed):
                 await self._account.note_failure(upload.image_id, str(upload.error))

@@ -1,4 +1,4 @@
-"""Texts from elsewhere never do anything to whatever shows them."""
+"""Texts from elsewhere never do anything to whatever shows them, and read well."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagefs.core.text import printable
+from imagefs.core.text import printable, sentence
+from imagefs.errors import Unreachable
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,10 @@ def test_every_text_can_be_shown(text: str) -> None:
     assert shown.isprintable()
     shown.encode("utf-8")
     assert printable(shown) == shown
+
+
+def test_what_follows_an_error_is_another_sentence() -> None:
+    """However the error ends."""
+    assert sentence(Unreachable("no answer: it did not answer in time")).endswith("in time.")
+    assert sentence("It is gone.") == "It is gone."
+    assert sentence("is the API URL right?") == "is the API URL right?"
