@@ -11,7 +11,7 @@ The rooms, from the kernel down; each imports only rooms below it:
 ``fuse``        the adapter to the kernel: operations, errno table, session
 ``vfs``         the tree: inodes, names in directories, handles, attributes
 ``publish``     uploads: content of this machine, served to the service
-``account``     what the account holds, over time: listing and details
+``account``     what the account holds, over time: listing, details, changes, journal
 ``content``     getting bytes: streams, ranges, readahead, waiters, verification
 ``store``       what is on disk: sparse files, the SQLite index, eviction
 ``api``         the service: signing, wire format, retry policy, client
