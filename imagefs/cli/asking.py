@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,14 @@ Found = dict[str, Any]
 
 class NoAnswer(SetupError):
     """The mount did not answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMount:
+    """A mount that answers: where it is, and how it is doing (:mod:`imagefs.status`)."""
+
+    path: Path
+    status: Found
 
 
 def ask(action: str, *operands: str | Path, within_s: float) -> list[Found]:
@@ -143,9 +152,9 @@ def mountpoint_of(path: Path) -> Path:
     return Path(os.fsdecode(mount.mountpoint))
 
 
-def live_mount(api_id: str, api_url: str) -> tuple[Path, Found] | None:
-    """A mount of the account that answers, with its status; one that may write before one that may not."""
-    found: tuple[Path, Found] | None = None
+def live_mount(api_id: str, api_url: str) -> LiveMount | None:
+    """A mount of the account that answers; one that may write before one that may not."""
+    found: LiveMount | None = None
     for mount in own_mounts():
         if mount.source != f"imagefs:{api_id}".encode():
             continue
@@ -154,6 +163,6 @@ def live_mount(api_id: str, api_url: str) -> tuple[Path, Found] | None:
             status = status_of(path)
         except SetupError:
             continue
-        if status["api_url"] == api_url and (found is None or found[1]["read_only"]):
-            found = path, status
+        if status["api_url"] == api_url and (found is None or found.status["read_only"]):
+            found = LiveMount(path, status)
     return found

@@ -146,8 +146,8 @@ def cache_of(settings: Settings) -> Iterator[Cache | None]:
     account = settings.credentials()
     path = settings.cache_dir(account.api_id)
     mount = live_mount(account.api_id, settings["api_url"])
-    if mount is not None and Path(mount[1]["cache"]["dir"]) == path:
-        yield MountedCache(mount[0])
+    if mount is not None and Path(mount.status["cache"]["dir"]) == path:
+        yield MountedCache(mount.path)
         return
     if not path.exists():
         yield None

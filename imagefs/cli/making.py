@@ -70,8 +70,8 @@ def fetch_command(
     mount = live_mount(account.api_id, chosen["api_url"])
     if mount is None:
         return _fetch_by_service(client_of(chosen, account), request, region, wait)
-    require_region(mount[0], region)
-    control_file = mount[0] / encode(region) / CONTROL_NAME
+    require_region(mount.path, region)
+    control_file = mount.path / encode(region) / CONTROL_NAME
     words = f"Fetching {plain(request.shown_url)} as {plain(request.name)} in {plain(region)}."
     if wait:
         return submit_and_wait(f"{line}\n", control_file, request.name, lambda: click.echo(words))
@@ -121,8 +121,8 @@ def replicate_command(source: Path, region: str, name: str | None, wait: bool, *
     mount = live_mount(account.api_id, chosen["api_url"])
     if mount is None:
         return _replicate_by_service(client, image, region, name, wait)
-    path = path_of(image, mount[0])
-    return _replicate_through_mount(path, mount[0], region, name or image.name, wait)
+    path = path_of(image, mount.path)
+    return _replicate_through_mount(path, mount.path, region, name or image.name, wait)
 
 
 def _replicate_through_mount(path: Path, mountpoint: Path, region: str, name: str | None, wait: bool) -> int:

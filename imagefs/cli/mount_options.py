@@ -43,7 +43,7 @@ class _Octal(click.ParamType[int]):
         return number
 
 
-class _Text(click.ParamType[str]):
+class _Url(click.ParamType[str]):
     name = "URL"
 
 
@@ -93,7 +93,7 @@ class MountOption:
 
 
 ACCOUNT_OPTIONS: Final = (
-    MountOption("api_url", _Text(), "The service.", DEFAULT_API_URL, DEFAULT_API_URL),
+    MountOption("api_url", _Url(), "The service.", DEFAULT_API_URL, DEFAULT_API_URL),
     MountOption(
         "credentials",
         _PATH,
@@ -138,7 +138,7 @@ MOUNT_OPTIONS: Final = (
     ),
     MountOption(
         "publish",
-        _Text(),
+        _Url(),
         "Upload what is written: serve it at this address of this machine, from which the service fetches it.",
         default_text="content that no image has is refused",
     ),
