@@ -109,11 +109,8 @@ class Filling:
             spool = await self._spool(draft)
             await trio.to_thread.run_sync(spool.write, offset, data, limiter=self._disk_threads)
             draft.size_bytes = spool.size_bytes
-            if (
-                spool.written_bytes
-                == spool.size_bytes
-                == max(await self._matching.sizes_elsewhere(draft.region), default=None)
-            ):
+            is_whole = spool.written_bytes == spool.size_bytes
+            if is_whole and spool.size_bytes == await self._matching.largest_elsewhere(draft.region):
                 await self._settle_if_known(draft, spool)
             return len(data)
 

@@ -48,6 +48,10 @@ class Matching:
             found = self.elsewhere(region, key, likely_id)
         return found
 
+    async def largest_elsewhere(self, region: str) -> int | None:
+        """The size of the largest active image outside *region*, as far as sizes are known; None where there is none."""
+        return max(await self.sizes_elsewhere(region), default=None)
+
     async def sizes_elsewhere(self, region: str, *, anew: bool = False) -> frozenset[int]:
         """The sizes of the active images outside *region*; asks for details that are missing.
 

@@ -63,14 +63,14 @@ class Resolution:
             return
         if isinstance(node, Draft):
             self._drafts.forget(node.number)
-        else:
-            self._editions.forget(inode)
-            if (
-                isinstance(node, Image)
-                and node.image_id in self._moved
-                and not self._editions.knows(node.image_id)
-            ):
-                del self._moved[node.image_id]
+            return
+        self._editions.forget(inode)
+        if (
+            isinstance(node, Image)
+            and node.image_id in self._moved
+            and not self._editions.knows(node.image_id)
+        ):
+            del self._moved[node.image_id]
 
     def vanished(self, image_ids: Set[str]) -> None:
         """These images are gone: nothing is kept of those that are neither open nor moved."""
@@ -136,11 +136,9 @@ class Resolution:
 
         That may be another image's by now, so that the kernel has to look it up again.
         """
-        for source_id in (
-            image_id,
-            *(key for key, replica_id in self._moved.items() if replica_id == image_id),
-        ):
-            self._editions.renamed(source_id)
+        moved_from = [source_id for source_id, replica_id in self._moved.items() if replica_id == image_id]
+        for known_id in (image_id, *moved_from):
+            self._editions.renamed(known_id)
 
     def directory(self, inode: int) -> Root | Region:
         """The directory that *inode* stands for. Raises NotDirectory, NotFound."""

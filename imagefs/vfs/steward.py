@@ -156,9 +156,8 @@ class Steward:
             return b"yes"
         if name == EVICT and await self._is_pinned(image):
             raise Busy(f"The content of image {image.image_id} is pinned.")
-        change = {EVICT: self._cache.evict, PIN: self._cache.pins.add, UNPIN: self._cache.pins.remove}.get(
-            name
-        )
+        changes = {EVICT: self._cache.evict, PIN: self._cache.pins.add, UNPIN: self._cache.pins.remove}
+        change = changes.get(name)
         if change is None:
             return None
         await self._in_thread(partial(change, await self._key(image)))
