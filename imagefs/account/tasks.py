@@ -1,7 +1,7 @@
 """Background tasks of the account: they outlive whoever starts them, and no bug in one ends the mount.
 
-Run by :class:`imagefs.account.Account`, started by its parts through :class:`imagefs.account.surroundings.Surroundings`;
-on trio's thread.
+Run by :class:`imagefs.account.Account`; its parts start them through their
+:class:`imagefs.account.surroundings.Surroundings`, on trio's thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 """A cache as commands see it: through the mount that has it, or opened by the command itself."""
+# ruff: noqa: D102  # what each method does is said once, in the protocol
 
 from __future__ import annotations
 
@@ -58,7 +59,6 @@ class MountedCache:
     mountpoint: Path
 
     def rows(self) -> list[Row]:
-        """As the protocol says."""
         rows: list[Row] = []
         while True:
             page = json.loads(self._get(f"user.imagefs.contents.{len(rows)}", self.mountpoint))
@@ -67,23 +67,18 @@ class MountedCache:
                 return rows
 
     def clear(self) -> None:
-        """As the protocol says."""
         self._get("user.imagefs.do.evict", self.mountpoint)
 
     def evict(self, image: str) -> None:
-        """As the protocol says."""
         self._get("user.imagefs.do.evict", image)
 
     def pin(self, image: str) -> None:
-        """As the protocol says."""
         self._get("user.imagefs.do.pin", image)
 
     def unpin(self, image: str) -> None:
-        """As the protocol says."""
         self._get("user.imagefs.do.unpin", image)
 
     def verify(self, row: Row) -> tuple[int, int]:
-        """As the protocol says."""
         if row["path"] is None:
             raise ImageUnusable("No image of the account has this content any more.")
         found = json.loads(self._get("user.imagefs.verify", self.mountpoint / row["path"], VERIFY_S))
@@ -101,7 +96,6 @@ class ClosedCache:
         self._details = directory.index.load_details(account)
 
     def rows(self) -> list[Row]:
-        """As the protocol says."""
         paths = {
             details.content_key: f"{details.region}/{details.name}"
             for details in self._details.values()
@@ -110,26 +104,21 @@ class ClosedCache:
         return [content_row(row, paths.get(row.key)) for row in self._directory.cached_contents()]
 
     def clear(self) -> None:
-        """As the protocol says."""
         evict_all(self._directory, self._directory.cached_contents())
 
     def evict(self, image: str) -> None:
-        """As the protocol says."""
         key = self._key(image)
         if key in self._directory.pins.contents():
             raise SetupError(f"Image {image} is pinned.")
         self._directory.evict(key)
 
     def pin(self, image: str) -> None:
-        """As the protocol says."""
         self._directory.pins.add(self._key(image))
 
     def unpin(self, image: str) -> None:
-        """As the protocol says."""
         self._directory.pins.remove(self._key(image))
 
     def verify(self, row: Row) -> tuple[int, int]:
-        """As the protocol says."""
         found = self._directory.verify(ContentKey(row["size"], row["checksum"], row["image_id"]))
         return found.checked_bytes, found.damaged_bytes
 

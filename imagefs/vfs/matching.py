@@ -49,7 +49,7 @@ class Matching:
         return found
 
     async def largest_elsewhere(self, region: str) -> int | None:
-        """The size of the largest active image outside *region*, as far as sizes are known; None where there is none."""
+        """The largest of :meth:`sizes_elsewhere`; None where there is none."""
         return max(await self.sizes_elsewhere(region), default=None)
 
     async def sizes_elsewhere(self, region: str, *, anew: bool = False) -> frozenset[int]:
