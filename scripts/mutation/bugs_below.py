@@ -318,8 +318,8 @@ _API: Final = (
     Bug(
         "escapes of the service in a message",
         "core/text",
-        "each if each.isprintable() else ascii(each)[1:-1]",
-        "each",
+        "ascii(match[0])[1:-1]",
+        "match[0]",
         "test_core_text.py",
     ),
 )
