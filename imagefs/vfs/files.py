@@ -126,7 +126,8 @@ class Files:
     async def _checked_key(self, image: ListedImage) -> ContentKey:
         require_active(image)
         details = await self._account.details(image.image_id)
-        require_active(details)  # they can be newer than the listing: of an image that was withdrawn, the size is 0
+        # The details can be newer than the listing: those of an image that was withdrawn have a size of 0.
+        require_active(details)
         key = details.content_key
         # A checksum that makes no sense is a garbled answer, by which nothing can be proved; none at all is an answer.
         if key is None or details.problem is not None:

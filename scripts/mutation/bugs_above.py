@@ -108,7 +108,7 @@ BUGS: Final = (
     Bug(
         "a part is taken for a smaller image",
         "vfs/filling",
-        "== max(await self._matching.sizes_elsewhere(draft.region), default=None)",
+        "== await self._matching.largest_elsewhere(draft.region)",
         "in await self._matching.sizes_elsewhere(draft.region)",
         "test_vfs_drafts.py::test_the_beginning_of_a_larger_image_is_not_taken_for_a_smaller_one",
     ),
