@@ -97,7 +97,7 @@ def test_the_log_is_private_and_of_one_line_a_message(tmp_path: Path) -> None:
             logging.getLogger("imagefs.x").exception("a bug\nin two lines")
     assert path.stat().st_mode & 0o077 == 0
     lines = path.read_text().splitlines()
-    assert lines[0].endswith(r"name a\nb\x1b[31m\x2028\x9b\xd800")
+    assert lines[0].endswith(r"name a\nb\x1b[31m\u2028\x9b\ud800")
     assert lines[1].endswith(r"ERROR   a bug\nin two lines")
     assert lines[2].startswith("Traceback ")
     assert lines[-2] == "  ValueError: boo"
