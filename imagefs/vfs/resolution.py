@@ -91,8 +91,7 @@ class Resolution:
         return not (self._editions.is_latest(inode) and self._is_listed(node.image_id))
 
     def _is_listed(self, image_id: str) -> bool:
-        snapshot = self._account.snapshot
-        return snapshot is not None and image_id in snapshot.by_id
+        return self._account.shown(image_id) is not None
 
     def looked_up(self, inode: int) -> Node | None:
         """What *inode* stood for when the kernel was given it; None for an image that is gone."""
