@@ -5,6 +5,7 @@ Used by :class:`imagefs.account.Account` and its changes on trio's thread.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from imagefs.account.listing import ListingCache
 from imagefs.account.snapshot import NOTHING_LISTED, Snapshot
 from imagefs.account.surroundings import Surroundings
 from imagefs.core.models import ListedImage
+
+log = logging.getLogger(__name__)
 
 REQUESTED_STATUS = "queued"
 """The status of an image that the service has promised but not listed yet; one of its own words."""
@@ -98,7 +101,16 @@ class View:
         return is_listed and self.hides(image_id) and image_id not in self._departed.image_ids
 
     def update(self) -> None:
-        """Show what the listing and the journal say now."""
+        """Show what the listing and the journal say now.
+
+        Raises nothing: with many images there may be no memory for it, and what was done all the same has not failed.
+        """
+        try:
+            self._update()
+        except Exception:
+            log.exception("What is shown of the account cannot be brought up to date.")
+
+    def _update(self) -> None:
         listed = self._listing.snapshot
         if listed is None:
             return

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
+from typing import TypeVar
 
 import pytest
 import trio
-from account_changing import LOST, ChangingService
+from account_changing import CHANGING, LOST, ChangingService, shown
 from account_fakes import FakeIndex, FakeService, Stage, image, play
 
 from imagefs.account import Account, AccountSettings
 from imagefs.core.intents import Deletion, Intent, dump_intent
 from imagefs.errors import AnswerLost, OutOfResources, StoreError, Unreachable
+
+T = TypeVar("T")
 
 
 def test_a_move_goes_on_once_there_are_threads_again() -> None:
@@ -283,6 +286,53 @@ def test_the_listing_in_the_background_survives_a_bug(caplog: pytest.LogCaptureF
 
     play(scene)
     assert "The listing in the background failed by a bug" in caplog.text
+
+
+class HeavyId(str):
+    """The id of one of so many images that there is no memory to find it among them as long as ``memory_is_short``."""
+
+    __slots__ = ()
+    memory_is_short = False
+
+    def __hash__(self) -> int:
+        if HeavyId.memory_is_short:
+            raise MemoryError
+        return super().__hash__()
+
+
+class HeavyService(ChangingService):
+    """Memory is short when a change was carried out."""
+
+    def _change(self, call: tuple[str, ...], carry_out: Callable[[], T]) -> T:
+        answer = super()._change(call, carry_out)
+        HeavyId.memory_is_short = True
+        return answer
+
+
+@pytest.mark.parametrize("kind", ["rename", "delete", "replicate", "move"])
+def test_a_change_that_was_done_has_not_failed_though_it_cannot_be_shown(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There may be no memory for the new state of many images; it is shown once there is."""
+    service = HeavyService([image("1", "a"), image(HeavyId("2"), "other")], saving_s=5.0)
+    stage = Stage(service)
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.refresh()
+            try:
+                await CHANGING[kind](account)
+            finally:
+                HeavyId.memory_is_short = False
+            for _ in range(120):
+                await trio.sleep(1)
+                HeavyId.memory_is_short = False
+            await account.refresh()
+            assert stage.index.intents == {}
+            assert sorted(shown(account).values()) == service.names()
+
+    play(scene)
+    assert "cannot be brought up to date" in caplog.text
 
 
 @pytest.mark.parametrize("fate", [MemoryError(), RuntimeError("a bug")])
