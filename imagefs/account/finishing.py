@@ -53,8 +53,10 @@ class Finisher:
         image = self._service.listed(image_id)
         if image is None:
             await self._naming.name_unlisted(entry, image_id)
-            overdue = self._service.listed_at > entry.since + self._around.settings.appear_s
-            if overdue and await self._service.is_gone(image_id):
+            settings = self._around.settings
+            was_there = image_id in self._service.seen or self._naming.has_named(entry)
+            patience_s = settings.settle_s if was_there else settings.appear_s
+            if self._service.listed_at > entry.since + patience_s and await self._service.is_gone(image_id):
                 await self._fail(entry, f"Image {image_id} vanished before it was active")
             return
         if image.region != entry.intent.region:

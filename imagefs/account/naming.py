@@ -59,6 +59,10 @@ class Naming:
         """Whether the image has the wanted name, and no rename is without an answer that could have changed it."""
         return self._view.account_name(image) == entry.intent.name and entry not in self._unknown
 
+    def has_named(self, entry: Entry[Creation]) -> bool:
+        """Whether the service has confirmed a name of the new image, and so that there was one."""
+        return entry in self._named
+
     async def name_unlisted(self, entry: Entry[Creation], image_id: str) -> None:
         """Rename a new image that is not listed yet, once its details show that it is where it should be."""
         wanted = entry.intent

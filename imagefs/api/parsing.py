@@ -38,7 +38,7 @@ FIELDS_CHARACTERS: Final = 16_384
 
 _IMAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _CHECKSUM: Final = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
-_DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
+_WHOLE_NUMBER: Final = re.compile(r"([0-9]{1,20})(?:\.0{1,20})?", re.ASCII)
 _SECONDS: Final = re.compile(r"[0-9]{9,10}(\.[0-9]{1,9})?", re.ASCII)
 _LONGEST_TIME: Final = 64
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -217,12 +217,13 @@ def field_text(value: object) -> str:
 
 
 def _size(value: object) -> tuple[int | None, str | None]:
-    """A size in bytes, and what is wrong with it."""
+    """A size in bytes, and what is wrong with it. Servers that reckon in floating point write ``5.0`` for 5."""
     if value is None or value == "":
         return None, "the service gives no size"
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        if int(value) <= LARGEST_IMAGE_BYTES:
-            return int(value), None
+    if isinstance(value, str) and (number := _WHOLE_NUMBER.fullmatch(value)):
+        size_bytes = int(number[1])
+        if size_bytes <= LARGEST_IMAGE_BYTES:
+            return size_bytes, None
         return None, f"the service gives a size of more than {LARGEST_IMAGE_BYTES >> 40} TiB: {value}"
     return None, f"the service gives a size that makes no sense: {field_text(value)[:40]!a}"
 

@@ -106,6 +106,25 @@ def test_a_move_whose_replica_fails_is_rolled_back(kind: str, caplog: pytest.Log
         play(next_mount)
 
 
+@pytest.mark.parametrize("lag_s", [0, 1000])
+def test_a_replica_that_was_there_and_is_gone_soon_is_given_up_soon(lag_s: float) -> None:
+    """Whether the service has listed it or only renamed it. One that it never knew may yet appear."""
+    stage, service = stage_of(image("1", "a"))
+
+    async def scene() -> None:
+        async with stage.account() as account:
+            await account.images()
+            service.lag_s = lag_s
+            new = await account.move("1", "montreal", "b")
+            await trio.sleep(5)
+            service.rows = [row for row in service.rows if row.image_id == "1"]
+            with trio.fail_after(60), pytest.raises(ImageFailed):
+                await account.wait_active(new)
+            assert names(account) == [("toronto", "a")]
+
+    play(scene)
+
+
 def test_a_source_that_cannot_be_deleted_is_shown_again() -> None:
     """A public template, for instance; its replica stays as well."""
     stage, service = stage_of(image("1", "a"))

@@ -76,7 +76,14 @@ def test_unknown_fields_are_kept_as_text():
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [("0", 0), (0, 0), (305135616, 305135616), (str(LARGEST_IMAGE_BYTES), LARGEST_IMAGE_BYTES)],
+    [
+        ("0", 0),
+        (0, 0),
+        (305135616, 305135616),
+        (305135616.0, 305135616),
+        ("305135616.00", 305135616),
+        (str(LARGEST_IMAGE_BYTES), LARGEST_IMAGE_BYTES),
+    ],
 )
 def test_sizes_come_as_texts_or_numbers(size, expected):
     """Both are read alike."""
@@ -92,7 +99,10 @@ def test_sizes_come_as_texts_or_numbers(size, expected):
         2**60,
         "9" * 5000,
         "1e9",
-        1e9,
+        1e30,
+        "5.5",
+        "5.",
+        1e13,
         "0x10",
         "1_000",
         " 5",

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefs.cli import status
+from imagefs.cli.ls import PARALLEL
 from imagefs.cli.service import in_parallel
 from imagefs.cli.showing import plain, show, size, span
 from imagefs.cli.sizes import count_of
@@ -67,6 +68,20 @@ def test_an_image_whose_details_fail_hides_no_other(
     assert table.line.startswith(r"imagefs: broken\x1b: ")
     assert "500" in table.line
     assert [(row["size"], "500" in (row["problem"] or "")) for row in rows] == [(None, True), (3, False)]
+
+
+def test_a_service_that_fails_for_many_images_is_to_blame(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for each of them."""
+    monkeypatch.setattr("imagefs.cli.ls.PATIENCE_S", 0.5)
+    with Emulator(tmp_path / "service") as service:
+        for number in range(PARALLEL + 1):
+            service.add_image(f"{number}", "toronto", b"abc")
+        service.faults.add(Fault("status", "details", None, None, status=500))
+        done = run(capsys, "ls", "--api-url", service.api_url, "--credentials", str(service.credentials_file))
+    assert (done.status, done.out) == (1, "")
+    assert "500" in done.line
 
 
 def test_without_any_mount(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
