@@ -24,12 +24,12 @@ class Tasks:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run tasks beside the block; it is left once all of them have ended, or are cancelled with it."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 yield
-            finally:
-                self._nursery = None
+        finally:  # not before: until all have ended, one of them may start another
+            self._nursery = None
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run *task* beside the others; a bug in it is logged and ends only itself."""

@@ -2,7 +2,9 @@
 
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -10,6 +12,8 @@ from account_fakes import FakeListing, FakeService, FakeStoredListing, Stage, de
 
 from imagefs.account import Snapshot
 from imagefs.errors import MalformedAnswer, Refused, ServiceError, Unreachable
+
+T = TypeVar("T")
 
 AWAY = Unreachable("The service does not answer.")
 
@@ -279,6 +283,34 @@ def test_asking_an_account_that_is_not_served_is_an_error() -> None:
                 await account.images()
 
     play(scene)
+
+
+class UninterruptedStage(Stage):
+    """Calls end although who made them was cancelled meanwhile."""
+
+    async def run_sync(self, sync_fn: Callable[..., T], *args: Any, **options: Any) -> T:
+        with trio.CancelScope(shield=True):
+            return await super().run_sync(sync_fn, *args, **options)
+
+
+def test_a_call_that_fails_as_the_account_ends_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """What is begun then, such as trying again later, ends with the rest."""
+    stage = UninterruptedStage(FakeService([image("1")]))
+
+    async def scene() -> None:
+        async def reader() -> None:
+            with pytest.raises(Unreachable):
+                await account.refresh()
+
+        async with trio.open_nursery() as nursery, stage.account() as account:
+            await account.images()
+            await trio.sleep(5)  # so that nothing has to be written at the end
+            stage.service.listing_failure = AWAY
+            nursery.start_soon(reader)
+            await trio.sleep(stage.failure_latency_s / 2)
+
+    play(scene)
+    assert "Account.serve" not in caplog.text
 
 
 def test_readers_are_released_when_the_account_ends() -> None:
