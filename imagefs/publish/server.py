@@ -15,7 +15,7 @@ from typing import Final
 import h11
 import trio
 
-from imagefs.errors import SetupError
+from imagefs.errors import SetupError, StoreError
 from imagefs.publish.offer import Offer
 from imagefs.publish.ranges import Span, Unsatisfiable, wanted_span
 
@@ -76,6 +76,8 @@ class ContentServer:
             await _Connection(stream, self._find).run()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, h11.ProtocolError):
             logger.debug("A download's connection broke.")
+        except StoreError as error:
+            logger.warning("A download of published content ends: %s", error)
         except Exception:
             logger.exception("A bug in serving published content.")
         finally:

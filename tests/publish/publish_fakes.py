@@ -19,10 +19,11 @@ ISO = bytes(16 * 2048) + b"\1CD001\1" + bytes(range(256)) * 4000
 
 @dataclass(eq=False)
 class Content:
-    """Bytes in place of a spool; reading what was closed fails."""
+    """Bytes in place of a spool; reading what was closed fails, and so does all with *failure*."""
 
     data: bytes = ISO
     closed: bool = False
+    failure: ImagefsError | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -32,6 +33,8 @@ class Content:
     def read(self, offset: int, length: int) -> bytes:
         """Its bytes."""
         assert not self.closed
+        if self.failure is not None:
+            raise self.failure
         return self.data[offset : offset + length]
 
     def md5(self) -> str:

@@ -13,7 +13,7 @@ import trio.testing
 from publish_fakes import ISO, Content
 from trio.testing import MockClock
 
-from imagefs.errors import SetupError
+from imagefs.errors import CacheUnusable, SetupError
 from imagefs.publish import server as http
 from imagefs.publish.offer import Offer
 
@@ -178,6 +178,25 @@ def test_withdrawing_ends_downloads_and_closes_the_content_once():
             assert (await site.ask()).status_code == 404
 
     trio.run(story)
+
+
+def test_a_disk_that_fails_ends_the_download(caplog):
+    """The peer sees that it has not got all, and the log says why in one line; that is no bug."""
+
+    async def story() -> None:
+        async with running() as site:
+            content = site.offer.content
+            assert isinstance(content, Content)
+            content.failure = CacheUnusable("the disk fails")
+            with pytest.raises(requests.RequestException):
+                await site.ask()
+            content.failure = None
+            assert (await site.ask()).content == ISO
+
+    trio.run(story)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("imagefs")] == [
+        "A download of published content ends: the disk fails"
+    ]
 
 
 def test_a_port_that_is_taken_is_told():
