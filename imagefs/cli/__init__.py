@@ -18,7 +18,7 @@ Exit status: 0 done, 1 it could not be done (one line on stderr says why), 2 wro
 ``service``        asking the service
 ``paths``          paths that nobody looks at before the command does
 ``background``     going on in the background; ``service_manager``: telling systemd
-``streams``        standard streams for a process whose caller has closed some
+``streams``        standard streams that are there and take any text
 ``logs``           where the log goes
 ``privacy``        keeps others from the memory of this process
 ``showing``        tables, bars and numbers
@@ -115,6 +115,7 @@ def commands() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Every failure is one line on stderr."""
     streams.stand_in()
+    streams.bear_any_text()
     try:
         status = _run(arguments)
     except KeyboardInterrupt:  # while that line was written

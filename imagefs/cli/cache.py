@@ -47,7 +47,7 @@ def where_command(**given: object) -> None:
       du -sh "$(imagefs cache where)"
     """
     chosen = settings.settle(given)
-    click.echo(chosen.cache_dir(chosen.credentials().api_id))
+    click.echo(os.fsencode(chosen.cache_dir(chosen.credentials().api_id)))  # as it is, for other programs
 
 
 @cache_command.command("ls")

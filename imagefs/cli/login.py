@@ -93,9 +93,13 @@ def whoami_command(as_json: bool, **given: object) -> None:
 
 def _typed() -> tuple[str, str]:
     """The ID and the key as somebody typed them, or a program wrote them."""
-    if sys.stdin.isatty():
-        api_id: str = click.prompt("API ID", prompt_suffix=": ", err=True)
-        api_key: str = click.prompt("API key (not shown)", prompt_suffix=": ", hide_input=True, err=True)
-    else:
-        api_id, api_key = sys.stdin.readline(), sys.stdin.readline()
-    return api_id.strip(), api_key.strip()
+    try:
+        if sys.stdin.isatty():
+            api_id: str = click.prompt("API ID", prompt_suffix=": ", err=True)
+            api_key: str = click.prompt("API key (not shown)", prompt_suffix=": ", hide_input=True, err=True)
+        else:
+            api_id, api_key = sys.stdin.readline(), sys.stdin.readline()
+        return api_id.strip(), api_key.strip()
+    except UnicodeDecodeError:
+        pass  # the error holds what was typed
+    raise SetupError("What was typed is no text that an API ID or key can be.")

@@ -102,6 +102,15 @@ def test_what_cannot_be_credentials(
     assert reason in done.line
 
 
+def test_what_is_no_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line says so, and nothing of it."""
+    typed = f"{'x' * 16}\n{KEY[:100]}".encode() + b"\xff\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8"))
+    done = run(capsys, "login", "--api-url", NOWHERE)
+    assert done.status == 1
+    assert "no text" in done.line
+
+
 def test_no_network(
     capsys: pytest.CaptureFixture[str], credentials: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

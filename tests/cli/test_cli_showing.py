@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -82,6 +84,19 @@ def test_a_service_that_fails_for_many_images_is_to_blame(
         done = run(capsys, "ls", "--api-url", service.api_url, "--credentials", str(service.credentials_file))
     assert (done.status, done.out) == (1, "")
     assert "500" in done.line
+
+
+def test_any_text_in_any_locale(tmp_path: Path) -> None:
+    """What it has no characters for is written as escapes, except a path that other programs are given."""
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    with Emulator(tmp_path / "service") as service:
+        service.add_image("\u0434\u0438\u0441\u043a\u00e9", "toronto", b"abc")
+        account = ("--api-url", service.api_url, "--credentials", str(service.credentials_file))
+        listing = subprocess.run([*IMAGEFS, "ls", *account], env=environment, capture_output=True, check=True)
+        assert rb"\u0434\u0438\u0441\u043a" + b"\xe9" in listing.stdout
+        folder = os.fsencode(tmp_path) + b"/\xff"
+        where = [*IMAGEFS, "cache", "where", "--cache-dir", folder, *account]
+        assert subprocess.run(where, capture_output=True, check=True).stdout == folder + b"\n"
 
 
 def test_without_any_mount(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
