@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -102,10 +102,9 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
                 nursery.cancel_scope.cancel()
     finally:
         client.close()
-        _close_cache(cache)
-        if is_first_mount and account.snapshot is None:
-            # A first mount that failed leaves nothing behind.
-            shutil.rmtree(config.cache_dir, ignore_errors=True)
+        # A first mount that failed leaves nothing behind.
+        failed_at_first = is_first_mount and account.snapshot is None
+        _close_cache(partial(cache.remove, config.cache_dir) if failed_at_first else cache.close)
 
 
 def _open_cache(config: MountConfig) -> CacheDirectory:
@@ -120,9 +119,9 @@ def _open_cache(config: MountConfig) -> CacheDirectory:
     return cache
 
 
-def _close_cache(cache: CacheDirectory) -> None:
+def _close_cache(close: Callable[[], None]) -> None:
     try:
-        cache.close()
+        close()
     except StoreError as error:
         logger.warning("The cache could not be closed cleanly: %s", error)
 

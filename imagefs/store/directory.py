@@ -13,6 +13,7 @@ used from worker threads. On disk::
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -62,12 +63,15 @@ class CacheDirectory:
 
     """
 
-    def __init__(self, resources: ExitStack, found: _Found, limits: Limits, clock: Callable[[], int]) -> None:
-        """Take over what `open` opened; *resources* closes it all."""
+    def __init__(
+        self, lock: ExitStack, resources: ExitStack, found: _Found, limits: Limits, clock: Callable[[], int]
+    ) -> None:
+        """Take over what `open` opened; *resources* closes it all, and after that *lock* lets go of the directory."""
         self.index = found.index
         self.journal = found.journal
         self.pins = found.pins
         self.problems = found.problems
+        self._lock = lock
         self._resources = resources
         self._contents = found.contents
         self._space = Space(
@@ -100,11 +104,15 @@ class CacheDirectory:
             CacheFull: there is no space for its index.
 
         """
-        with store_errors(f"the cache directory {path} cannot be used"), ExitStack() as resources:
+        with (
+            store_errors(f"the cache directory {path} cannot be used"),
+            ExitStack() as locked,
+            ExitStack() as resources,
+        ):
             root = open_root(path)
-            resources.callback(os.close, root)
+            locked.callback(os.close, root)
             lock = acquire_lock(root, path, owner)
-            resources.callback(os.close, lock)
+            locked.callback(os.close, lock)
             index, problems = open_index(root, path)
             resources.callback(index.close)
             journal = open_journal(root, path, index, problems)
@@ -115,7 +123,8 @@ class CacheDirectory:
             found = _Found(
                 contents, index, journal, Pins(index.database), problems, cached, punches_holes(lock)
             )
-            return cls(resources.pop_all(), found, Limits(max_bytes, min_free_bytes), clock)
+            limits = Limits(max_bytes, min_free_bytes)
+            return cls(locked.pop_all(), resources.pop_all(), found, limits, clock)
 
     def content(self, key: ContentKey) -> StoredContent:
         """The content of *key*, to be closed by the caller; the same object while it is open elsewhere.
@@ -189,5 +198,12 @@ class CacheDirectory:
 
         Contents that are still open are closed too; nobody may be using them any more.
         """
-        with self._resources:
+        with self._lock, self._resources:
             self._opened.close()
+
+    def remove(self, path: Path) -> None:
+        """As `close`, and remove the directory, which is at *path*, before anybody else can begin to use it."""
+        with self._lock:
+            with self._resources:
+                self._opened.close()
+            shutil.rmtree(path, ignore_errors=True)

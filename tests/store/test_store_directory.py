@@ -366,6 +366,54 @@ def test_a_full_disk_evicts_and_then_says_so(small_disk: Path) -> None:
     idle = cache.content(key_of(1, 2 * MIB))
     write_all(idle)
     idle.close()
+def test_names_that_the_file_system_cannot_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some answer EINVAL for a directory (fsync(2)), and their names are as durable as they are; a failure is one."""
+    error = errno.EINVAL
+    sync = os.fsync
+
+    def sync_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(error, os.strerror(error))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_files)
+    key = key_of(1, MIB)
+    cache = open_cache(path)
+    content = cache.content(key)
+    write_all(content)
+    assert content.flush() == 8
+    cache.close()
+    cache = open_cache(path)
+    assert cache.cached_bytes(key) == MIB
+    error = errno.EIO
+    other = cache.content(key_of(2, MIB))
+    write_all(other)
+    with pytest.raises(CacheUnusable):
+        other.flush()
+    cache.close()
+
+
+def test_a_removed_cache_is_gone_before_anybody_else_has_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes meanwhile is told that it is in use, and who comes later begins anew."""
+    cache = open_cache(path)
+    write_all(cache.content(key_of(1, MIB)))
+    remove = shutil.rmtree
+
+    def try_and_remove(*args: object, **options: object) -> None:
+        with pytest.raises(CacheInUse):
+            open_cache(path)
+        remove(*args, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", try_and_remove)
+    cache.remove(path)
+    assert not path.exists()
+    cache = open_cache(path)
+    assert cache.usage().contents == 0
+    cache.close()
+
+
     content = cache.content(key_of(2, 16 * MIB))
     content.hot = (0, 64)
     written = write_until_full(content, 64)
