@@ -110,6 +110,8 @@ def store(path: Path, credentials: Credentials, *, keyring: bool = False) -> Non
 
 def _write(path: Path, text: str) -> None:
     """Make *path* a file with *text*, whole or not at all, that nobody else can read. Raises SetupError."""
+    from imagefs.store.files import sync_directory_at  # noqa: PLC0415  # loads the store, which only this needs
+
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Its mode is 0600 from the beginning.
@@ -123,17 +125,9 @@ def _write(path: Path, text: str) -> None:
         except BaseException:
             Path(draft).unlink()
             raise
-        _sync_directory(path.parent)
+        sync_directory_at(path.parent)
     except OSError as error:
         raise SetupError(f"The credentials file {path} cannot be written: {error.strerror}.") from error
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def checked(api_id: object, api_key: object, origin: str) -> Credentials:

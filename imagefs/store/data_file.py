@@ -12,7 +12,7 @@ import threading
 from contextlib import ExitStack, suppress
 from typing import Final
 
-from imagefs.store.files import open_file, store_errors
+from imagefs.store.files import open_file, store_errors, sync_directory
 
 _PUNCH_HOLE: Final = 0x02 | 0x01
 """FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fallocate(2)."""
@@ -101,7 +101,7 @@ class DataFile:
     def sync_entry(self) -> None:
         """Make the file's entry in its directory durable (fsync(2), notes on directories)."""
         with store_errors(f"making the cache file {self._name} durable failed"):
-            os.fsync(self._parent)
+            sync_directory(self._parent)
 
     def free(self, start: int, end: int) -> None:
         """Give the space of [start, end) back; of less than the whole file only where the file system can."""

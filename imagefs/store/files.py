@@ -67,18 +67,33 @@ def _make_durably(path: Path) -> None:
         missing.append(missing[-1].parent)
     for directory in reversed(missing):
         directory.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(directory.parent)
+        sync_directory_at(directory.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory_at(path: Path) -> None:
+    """As `sync_directory`. Raises OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         return  # another user's directory, which we may traverse but not read
     try:
-        os.fsync(descriptor)
+        sync_directory(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_directory(descriptor: int) -> None:
+    """Have the names in the directory *descriptor* on the disk for good, as far as its file system can do that.
+
+    Raises:
+        OSError: the disk fails. EINVAL only means that there is no such thing for directories (fsync(2)).
+
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def open_subdirectory(parent: int, name: str) -> int:
@@ -128,12 +143,26 @@ def open_file(parent: int, name: str) -> int:
             if error.errno not in (errno.ELOOP, errno.ENXIO):
                 raise store_error(error, f"the cache file {name} cannot be opened") from error
         else:
-            if is_own_file(os.fstat(descriptor)):
-                os.fchmod(descriptor, 0o600)
+            if _is_made_private(descriptor, name):
                 return descriptor
             os.close(descriptor)
         remove_file(parent, name)
     raise CacheUnusable(f"the cache file {name} is replaced by something else again and again")
+
+
+def _is_made_private(descriptor: int, name: str) -> bool:
+    """Whether *descriptor* is of a file of our own, whose mode is 0600 by now; it is closed where that fails."""
+    try:
+        status = os.fstat(descriptor)
+        is_own = is_own_file(status)
+        if (
+            is_own and stat.S_IMODE(status.st_mode) != 0o600
+        ):  # a full disk may refuse even what changes nothing
+            os.fchmod(descriptor, 0o600)
+    except OSError as error:
+        os.close(descriptor)
+        raise store_error(error, f"the cache file {name} cannot be made private") from error
+    return is_own
 
 
 def is_own_file(status: os.stat_result) -> bool:
@@ -176,7 +205,7 @@ def remove_if_planted(parent: int, name: str) -> bool:
 def _attempt_mkdir(parent: int, name: str) -> None:
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
-        os.fsync(parent)
+        sync_directory(parent)
     except FileExistsError:
         pass  # made by someone else in between; the next attempt looks at it
     except OSError as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 from cli_runs import API_ID, CANARY, KEY, run
 
-from imagefs.cli.credentials import default_file, load
+from imagefs.cli.credentials import default_file, from_file, load, store
+from imagefs.core.models import Credentials
 from imagefs.errors import SetupError
 
 ENVIRONMENT = {"LUNANODE_API_ID": API_ID, "LUNANODE_API_KEY": KEY}
@@ -121,3 +124,17 @@ def test_the_command_says_it_in_one_line(
     done = run(capsys, "mount", "--credentials", str(credentials), str(tmp_path))
     assert done.status == 1
     assert done.line.startswith("imagefs: Others can read")
+
+
+def test_storing_where_names_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems answer EINVAL for a directory (fsync(2)); the file is there all the same."""
+    sync = os.fsync
+
+    def sync_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_files)
+    store(tmp_path / "credentials.toml", Credentials(API_ID, KEY))
+    assert from_file(tmp_path / "credentials.toml").api_id == API_ID

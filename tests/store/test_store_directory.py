@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -51,6 +53,31 @@ def test_nothing_is_open_to_others(path: Path, umask: int) -> None:
         cache.close()
     finally:
         os.umask(before)
+
+
+def test_a_disk_that_changes_no_mode(
+    path: Path, cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is full or fails: what is private is used, what is new is not, and no descriptor stays open."""
+    content = cache.content(key_of(1, MIB))
+    write_all(content)
+    content.close()
+    in_use = len(os.listdir("/proc/self/fd"))
+
+    def fail(descriptor: int, mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fchmod", fail)
+    content = cache.content(key_of(1, MIB))
+    assert content.check_block(0)
+    content.close()
+    before = os.umask(0o277)
+    try:
+        with pytest.raises(CacheFull):
+            cache.content(key_of(2, MIB))
+    finally:
+        os.umask(before)
+    assert len(os.listdir("/proc/self/fd")) == in_use
 
 
 def test_a_directory_open_to_others_is_closed(path: Path) -> None:
@@ -339,33 +366,6 @@ def test_contents_without_checksum_are_told_apart_by_image(cache: CacheDirectory
     assert make_room(cache, 256 * MIB) == BLOCK_BYTES
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", place], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-
-
-def write_until_full(content: StoredContent, end: int) -> int:
-    """Write blocks from the first one on until the cache is full: how many were written."""
-    for first in range(0, end, 4):
-        try:
-            write(content, first, first + 4)
-        except CacheFull:
-            return first
-    raise AssertionError("the disk did not get full")
-
-
-@pytest.mark.root
-def test_a_full_disk_evicts_and_then_says_so(small_disk: Path) -> None:
-    """On a full disk what is idle goes; with nothing to evict writing fails, and what is there stays right."""
-    cache = open_cache(small_disk / "cache")
-    idle = cache.content(key_of(1, 2 * MIB))
-    write_all(idle)
-    idle.close()
 def test_names_that_the_file_system_cannot_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some answer EINVAL for a directory (fsync(2)), and their names are as durable as they are; a failure is one."""
     error = errno.EINVAL
@@ -414,6 +414,33 @@ def test_a_removed_cache_is_gone_before_anybody_else_has_it(
     cache.close()
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", place], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def write_until_full(content: StoredContent, end: int) -> int:
+    """Write blocks from the first one on until the cache is full: how many were written."""
+    for first in range(0, end, 4):
+        try:
+            write(content, first, first + 4)
+        except CacheFull:
+            return first
+    raise AssertionError("the disk did not get full")
+
+
+@pytest.mark.root
+def test_a_full_disk_evicts_and_then_says_so(small_disk: Path) -> None:
+    """On a full disk what is idle goes; with nothing to evict writing fails, and what is there stays right."""
+    cache = open_cache(small_disk / "cache")
+    idle = cache.content(key_of(1, 2 * MIB))
+    write_all(idle)
+    idle.close()
     content = cache.content(key_of(2, 16 * MIB))
     content.hot = (0, 64)
     written = write_until_full(content, 64)
