@@ -354,4 +354,7 @@ class StoredContent:
                 self._file.remove()
         except StoreError as error:
             _log.warning("an empty cache file stays: %s", error)
-        self._file.close()
+        try:
+            self._file.close()
+        except StoreError as error:  # what was synced is durable all the same
+            _log.warning("%s", error)

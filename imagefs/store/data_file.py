@@ -127,8 +127,9 @@ class DataFile:
 
     def close(self) -> None:
         """Close the file; what is not synced may be lost if the power fails."""
-        self._descriptors.close()
-        self._descriptor = self._parent = -1  # so that a late call fails, and does not reach another file
+        self._descriptor = self._parent = -1  # first: a late call fails, and reaches no other file
+        with store_errors(f"closing the cache file {self._name} failed"):
+            self._descriptors.close()
 
     def _empty(self) -> None:
         """Give all space back; the size stays."""

@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import threading
+from contextlib import suppress
 from typing import Final
 
 from imagefs.core.extents import ExtentSet
@@ -57,6 +58,8 @@ class Spool:
                     self._write_all(offset, data)
             except BaseException:
                 self._space.release(self._name, new_bytes)
+                with suppress(OSError):  # what is behind the end reads as zeros, should the file grow
+                    os.ftruncate(self._descriptor, self.size_bytes)
                 raise
             self._written.add(offset, end)
             self.size_bytes = max(self.size_bytes, end)
@@ -108,9 +111,12 @@ class Spool:
         """Give the file and its space back; once. Whoever takes the MD5 is not waited for."""
         self._closing = True
         with self._lock:
-            os.close(self._descriptor)
-            self._descriptor = -1  # so that a late call fails, and does not meet another file
+            descriptor, self._descriptor = self._descriptor, -1  # a late call fails, and meets no other file
             self._space.set_cached(self._name, 0)
+            with suppress(
+                OSError
+            ):  # nobody needs its bytes any more, and it is closed all the same (close(2))
+                os.close(descriptor)
 
 
 def _open_unnamed(parent: int) -> int:

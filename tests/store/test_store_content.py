@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -336,3 +338,28 @@ def test_a_late_look_at_a_closed_content_costs_it_nothing(cache: CacheDirectory)
     again = cache.content(key_of(1, 4 * MIB))
     assert present_blocks(again) == {0, 1, 2, 3}
     again.close()
+
+
+def test_a_closing_content_is_closed_for_all_before_its_descriptor_goes(cache: CacheDirectory) -> None:
+    """A late look would else read the next file that gets its number."""
+    content = cache.content(key_of(1, MIB))
+    write(content, 0, 4)
+    seen: list[bool] = []
+    content._file._descriptors.callback(lambda: seen.append(content._file.is_closed))
+    content.close()
+    assert seen == [True]
+
+
+def test_a_file_that_cannot_be_closed_well(cache: CacheDirectory, caplog: pytest.LogCaptureFixture) -> None:
+    """As close(2) tells of network disks: what was synced stays, and nobody is held up by it."""
+    key = key_of(1, MIB)
+    content = cache.content(key)
+    write_all(content)
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    content._file._descriptors.callback(fail)
+    content.close()
+    assert "closing the cache file" in caplog.text
+    assert present_blocks(cache.content(key)) == set(range(8))

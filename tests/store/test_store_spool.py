@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
@@ -148,3 +149,35 @@ def test_who_reads_a_closed_spool_meets_no_other_file(cache: CacheDirectory, tmp
     spool.close()
     with (tmp_path / "other").open("rb"), pytest.raises(CacheUnusable):
         spool.read(0, 4)
+
+
+def test_a_spool_that_is_closing_is_closed_for_all(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk tells of an error only now, which costs nothing that anybody needs."""
+    spool = cache.spool()
+    spool.write(0, b"mine")
+
+    def fail(descriptor: int) -> None:
+        with pytest.raises(CacheUnusable):
+            spool.read(0, 4)
+        close(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    close = os.close
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        spool.close()
+    assert cache.usage().cached_bytes == 0
+
+
+def test_what_a_failed_write_has_left_behind_the_end_is_none_of_it(cache: CacheDirectory) -> None:
+    """It is neither in the MD5, nor in the hole that a later write leaves there."""
+    spool = cache.spool()
+    spool.write(5, b"a" * 5)
+    with files_of_at_most(15), pytest.raises(CacheFull):
+        spool.write(10, b"b" * 10)
+    assert spool.md5() == md5_of(bytes(5) + b"a" * 5)
+    spool.write(20, b"c")
+    assert spool.read(0, 100) == bytes(5) + b"a" * 5 + bytes(10) + b"c"
+    spool.close()
