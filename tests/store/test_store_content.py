@@ -162,6 +162,31 @@ def test_drop_forgets_everything(path: Path, cache: CacheDirectory) -> None:
     assert not content_file(path, content.name).exists()
 
 
+def test_what_was_dropped_is_not_believed_though_the_index_keeps_it(
+    path: Path, cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes were found wrong, and what the index still claims of them has no right sum any more."""
+    key = key_of(1, 20 * MIB)
+    content = cache.content(key)
+    write_all(content)
+    content.flush()
+
+    def fail(*_: object) -> None:
+        raise CacheUnusable("the index fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.index, "forget_content", fail)
+        with pytest.raises(CacheUnusable):
+            content.drop()
+    assert not present_blocks(content)
+    write(content, 0, 1)
+    cache.close()
+    reopened = open_cache(path)
+    again = reopened.content(key)
+    assert [block for block in present_blocks(again) if again.check_block(block)] == [0]
+    reopened.close()
+
+
 def test_damage_on_the_disk_is_found(path: Path, cache: CacheDirectory) -> None:
     """A flipped bit in the file makes exactly its block fail the check."""
     content = cache.content(key_of(1, MIB))
