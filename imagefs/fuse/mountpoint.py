@@ -34,9 +34,7 @@ def prepare_mountpoint(mountpoint: Path, is_dead: Callable[[Path], bool]) -> Non
     mount = _automounted(mountpoint)
     if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
         if not is_dead(mountpoint):
-            raise SetupError(
-                f"{mountpoint} is already mounted. Unmount it first: imagefs umount {mountpoint}"
-            )
+            raise already_mounted(mountpoint)
         unmount(mountpoint, lazy=True)
         logger.info("Cleared a mount that had died from %s.", mountpoint)
     elif mount is not None and mount.filesystem_type != "autofs":
@@ -53,6 +51,11 @@ def prepare_mountpoint(mountpoint: Path, is_dead: Callable[[Path], bool]) -> Non
             raise SetupError(f"The mount point {mountpoint} is not empty.")
     except OSError as error:
         raise SetupError(f"The mount point {mountpoint} cannot be used: {error.strerror}.") from error
+
+
+def already_mounted(mountpoint: Path) -> SetupError:
+    """The error where a mount of ours is on *mountpoint*."""
+    return SetupError(f"{mountpoint} is already mounted. Unmount it first: imagefs umount {mountpoint}")
 
 
 def refuse_below(path: Path) -> None:

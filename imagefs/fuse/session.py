@@ -22,8 +22,8 @@ import trio
 
 from imagefs.errors import SetupError
 from imagefs.fuse import interpose
-from imagefs.fuse.mountpoint import unmount
-from imagefs.fuse.mounts import READ_AHEAD_KB, Mount, absolute, mount_at
+from imagefs.fuse.mountpoint import already_mounted, unmount
+from imagefs.fuse.mounts import FILESYSTEM_TYPE, READ_AHEAD_KB, Mount, absolute, mount_at
 from imagefs.fuse.operations import Operations
 from imagefs.fuse.pruning import prune
 
@@ -71,8 +71,11 @@ class Session:
     def mount(self, operations: Operations) -> None:
         """Mount the tree; from here to the end of the process, signals ask for nothing but the unmount.
 
-        Raises SetupError.
+        Raises SetupError, also where another mount has come between, which this one would hide.
         """
+        there = mount_at(self._mountpoint)
+        if there is not None and there.filesystem_type == FILESYSTEM_TYPE:
+            raise already_mounted(self._options.mountpoint)
         self._heed_signals()
         try:
             pyfuse3.init(operations, str(self._mountpoint), self._options.for_fuse())

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 from mount_programs import (
@@ -24,6 +25,10 @@ from mount_programs import (
 )
 
 from imagefs.cli.umount import take_down
+from imagefs.errors import SetupError
+from imagefs.fuse.operations import Operations
+from imagefs.fuse.session import MountOptions, Session
+from imagefs.vfs.tree import Tree
 
 MIB = 1 << 20
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -353,3 +358,12 @@ def test_mounting_on_a_mount_that_is_stuck(mount):
         mounted.send(signal.SIGCONT)
     assert mounted.ended()
     mounted.mount()
+
+
+def test_a_mount_that_came_meanwhile_is_not_hidden(mount):
+    """Two mounts that begin at once both find the directory empty; the slower one is refused at the end."""
+    mounted = mount()
+    slower = Session(MountOptions(mounted.path, source="imagefs:slower"))
+    with pytest.raises(SetupError, match="already mounted"):
+        slower.mount(Operations(cast(Tree, None)))
+    assert text("ls", mounted.path)
