@@ -50,18 +50,20 @@ def mount_command(mountpoint: Path, foreground: bool, **given: object) -> None:
     _require_fuse()
     _require_user_allow_other(chosen["allow_other"])
     publish = _publish_settings(chosen)
+    log_file, log_level = chosen["log_file"], chosen["log_level"]
+    if log_file is None and not foreground:
+        log_file = logs.default_file()
+    _refuse_below(mountpoint, chosen.cache_dir(account.api_id), *([log_file] if log_file else []))
     prepare_mountpoint(mountpoint, is_dead)
     serve = partial(_serve, mountpoint, chosen, account, publish)
 
-    log_file, log_level = chosen["log_file"], chosen["log_level"]
+    if log_file is None:
+        logs.to_stderr(log_level)
+    else:
+        logs.to_file(log_file, log_level)
     if foreground:
-        if log_file is None:
-            logs.to_stderr(log_level)
-        else:
-            logs.to_file(log_file, log_level)
         serve(lambda: _announce(mountpoint))
     else:
-        logs.to_file(log_file or logs.default_file(), log_level)
         background.run_in_background(lambda ready: _serve_logged(serve, ready))
 
 
@@ -123,6 +125,14 @@ def _publish_settings(chosen: settings.Settings) -> PublishSettings | None:
     publish = PublishSettings.parse(chosen["publish"], *details)
     publish.tls_context()  # a useless certificate is reported before the mount goes into the background
     return publish
+
+
+def _refuse_below(mountpoint: Path, *own_paths: Path) -> None:
+    """Raise SetupError where the mount would hide what it needs itself: it would wait for its own answer there."""
+    place = absolute(mountpoint)
+    for path in own_paths:
+        if absolute(path).is_relative_to(place):
+            raise SetupError(f"{path} is below the mount point {mountpoint}: choose another place for it.")
 
 
 def _require_fuse() -> None:

@@ -226,6 +226,15 @@ def test_a_log_file_that_cannot_be_written(refused):
     assert "/proc/log" in refused("--log-file", "/proc/log")
 
 
+def test_own_files_below_the_mount_point(prepare):
+    """A mount that looked for its log on itself would wait for its own answer, and hang."""
+    mounted = prepare()
+    own = mounted / "own"
+    for option in ("--log-file", "--cache-dir"):
+        assert f"{own} is below the mount point {mounted.path}" in _one_line(mounted.try_mount(option, own))
+    assert not own.exists()
+
+
 @pytest.mark.parametrize(
     "size", ["0", "-1", "1", "15M", "2000P", "1e9", "lots", "", "20 GG", "NaN", "1" * 400]
 )
