@@ -30,7 +30,10 @@ class Eviction:
         self._frees_parts = frees_parts
 
     def evict(self, wanted_bytes: int) -> int:
-        """Evict *wanted_bytes*, or what there is: how many bytes were freed. Failures are logged."""
+        """Evict *wanted_bytes*, or what there is: how many bytes were freed.
+
+        Failures are logged. A content whose file cannot be opened is passed over.
+        """
         freed = 0
         with ExitStack() as references:
             open_contents = self._opened.all(references)
@@ -58,18 +61,25 @@ class Eviction:
     def _evictions(self, open_contents: list[StoredContent], wanted_bytes: int) -> Iterator[int]:
         """Evict step by step, contents that are not open first: how many bytes each step freed."""
         kept = {stored.name for stored in open_contents} | self._pins.names()
-        victims: dict[str, list[int]] = {}
-        for name, number in self._index.least_recently_used(kept, wanted_bytes):
-            victims.setdefault(name, []).append(number)
-        for name, numbers in victims.items():
-            freed = self._evict_idle(name, numbers)
-            yield freed
-            wanted_bytes -= freed
-            if wanted_bytes <= 0:
-                return
+        while victims := self._victims(kept, wanted_bytes):
+            for name, numbers in victims.items():
+                freed = self._evict_idle(name, numbers)
+                if not freed:
+                    kept.add(name)
+                yield freed
+                wanted_bytes -= freed
+                if wanted_bytes <= 0:
+                    return
         if self._frees_parts:
             unpinned = [stored for stored in open_contents if stored.name not in self._pins]
             yield from _evict_open(unpinned, wanted_bytes)
+
+    def _victims(self, kept: set[str], wanted_bytes: int) -> dict[str, list[int]]:
+        """The longest unused segments, *wanted_bytes* in all, of contents that are not *kept*, by content."""
+        victims: dict[str, list[int]] = {}
+        for name, number in self._index.least_recently_used(kept, wanted_bytes):
+            victims.setdefault(name, []).append(number)
+        return victims
 
     def _evict_idle(self, name: str, numbers: list[int]) -> int:
         """Evict segments of a content that is not open, or all of it where parts cannot be freed."""
@@ -81,7 +91,12 @@ class Eviction:
             runs = [segment_blocks(number, size_bytes) for number in numbers]
         else:
             runs = [(0, block_count(size_bytes))]
-        with closing(self._opened.open(record.key)) as stored:
+        try:
+            content = self._opened.open(record.key)
+        except StoreError as error:
+            _log.warning("%s cannot be evicted: %s", name, error)
+            return 0
+        with closing(content) as stored:
             return stored.evict(runs)
 
 

@@ -29,7 +29,7 @@ import trio
 from imagefs.account import Account
 from imagefs.core.models import ContentKey
 from imagefs.core.names import lasting_path
-from imagefs.errors import Busy, ImageUnusable, InvalidArgument
+from imagefs.errors import Busy, ImageUnusable, InvalidArgument, StoreError
 from imagefs.vfs.nodes import Image, Node, Root
 from imagefs.vfs.xattrs import ACTIONS, PREFIX, no_attribute
 
@@ -204,8 +204,21 @@ def takes_long(name: bytes) -> bool:
 
 
 def evict_all(cache: Cache, rows: Iterable[CachedContent]) -> int:
-    """Drop all of *rows* that is neither pinned nor in use: how many bytes were freed."""
-    return sum(cache.evict(row.key) for row in rows if not row.pinned)
+    """Drop all of *rows* that is neither pinned nor in use: how many bytes were freed.
+
+    Raises StoreError where one could not be dropped, after all others.
+    """
+    freed_bytes = 0
+    failure: StoreError | None = None
+    for row in rows:
+        if not row.pinned:
+            try:
+                freed_bytes += cache.evict(row.key)
+            except StoreError as error:
+                failure = error
+    if failure is not None:
+        raise failure
+    return freed_bytes
 
 
 def content_row(row: CachedContent, path: str | None) -> dict[str, object]:

@@ -47,6 +47,29 @@ def test_idle_contents_go_first(path: Path) -> None:
     cache.close()
 
 
+def test_a_file_that_cannot_be_opened_is_passed_over(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The next longest unused contents go in its place, whatever is wrong with its file."""
+    cache = open_cache(path, max_bytes=32 * MIB)
+    for number in (1, 2):
+        content = cache.content(key_of(number, 16 * MIB))
+        write_all(content)
+        content.close()
+    file = content_file(path, f"md5-{1:032x}-{16 * MIB}")
+    file.unlink()
+    file.mkdir()
+    third = cache.content(key_of(3, 12 * MIB))
+    write_all(third)
+    assert len(present_blocks(third)) == 96
+    assert cache.cached_bytes(key_of(1, 16 * MIB)) == 16 * MIB
+    assert cache.cached_bytes(key_of(2, 16 * MIB)) <= 4 * MIB
+    assert "cannot be evicted" in caplog.text
+    third.hot = (0, 96)
+    fourth = cache.content(key_of(4, 16 * MIB))
+    with pytest.raises(CacheFull):
+        write_all(fourth)
+    cache.close()
+
+
 def test_hot_blocks_stay(path: Path) -> None:
     """Open contents give what is not hot; where all is hot, writing says that the cache is full."""
     cache = open_cache(path, max_bytes=32 * MIB)
