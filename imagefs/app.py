@@ -157,7 +157,15 @@ async def _serve_tree(
         publisher = await _publisher(config, account, around.disk_threads, nursery)
         drafts = Drafts(account, cache.spool, around.disk_threads, nursery.start_soon, publisher=publisher)
         status = Status(
-            _facts(config), account, library, cache, client.tally, around.traffic, errors, publisher
+            facts=_facts(config),
+            account=account,
+            library=library,
+            cache=cache,
+            tally=client.tally,
+            traffic=around.traffic,
+            errors=errors,
+            disk_threads=around.disk_threads,
+            publisher=publisher,
         )
         requests = Requests(interpose.load())
         tree = Tree(

@@ -1,6 +1,6 @@
 """How a mount is doing, as JSON for ``imagefs status``: put together from what its parts know.
 
-Made by the application; called on trio's thread, and waits for nothing.
+Made by the application; called on trio's thread. It waits for nothing but the cache's disk, and not for long.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import trio
 
 from imagefs import __version__
 from imagefs.account import Account
@@ -33,6 +35,9 @@ MAX_BYTES: Final = 60_000
 MAX_ROWS: Final = 32
 MAX_TEXT: Final = 200
 LAST_ERRORS: Final = 10
+
+DISK_S: Final = 2.0
+"""How long the cache's disk may take to tell its free space; while it hangs, the rest is told without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +92,13 @@ class Status:
     tally: Tally
     traffic: Traffic
     errors: LastErrors
+    disk_threads: trio.CapacityLimiter
     publisher: Publisher | None = None
     wall_s: Callable[[], float] = time.time
 
-    def __call__(self) -> bytes:
+    async def __call__(self) -> bytes:
         """The status as JSON of at most MAX_BYTES; where it would be longer, the longest lists are cut."""
+        cache = await self._cache()
         facts, calls = self.facts, self.tally.calls
         transfers, work = self._transfers(), self.account.work()
         status = {
@@ -110,7 +117,7 @@ class Status:
                 "requests": calls.sent,
                 "unanswered": calls.unanswered,
             },
-            "cache": self._cache(),
+            "cache": cache,
             "read": self.traffic.read_bytes,
             "fetched": self.traffic.fetched_bytes,
             "hit_rate": self.traffic.hit_rate,
@@ -123,10 +130,12 @@ class Status:
         }
         return fitting(status)
 
-    def _cache(self) -> dict[str, Any]:
+    async def _cache(self) -> dict[str, Any]:
         usage: dict[str, Any] = {"dir": self.facts.cache_dir}
-        with suppress(StoreError):  # a failing disk: the log says so
-            found = self.cache.usage()
+        with trio.move_on_after(DISK_S), suppress(StoreError):  # a failing disk: the log says so
+            found = await trio.to_thread.run_sync(
+                self.cache.usage, abandon_on_cancel=True, limiter=self.disk_threads
+            )
             usage |= {
                 "cached": found.cached_bytes,
                 "limit": found.max_bytes,

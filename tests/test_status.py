@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
+import trio
+import trio.testing
+
+from imagefs.account import Account
 from imagefs.api.tally import Tally
+from imagefs.content.library import Library
 from imagefs.content.traffic import Traffic
-from imagefs.status import MAX_BYTES, MAX_TEXT, fitting, remembering_errors
+from imagefs.status import (
+    MAX_BYTES,
+    MAX_TEXT,
+    LastErrors,
+    MountFacts,
+    Status,
+    fitting,
+    remembering_errors,
+)
+from imagefs.store import CacheDirectory, CacheUsage
 
 
 def test_calls_are_counted() -> None:
@@ -52,3 +69,32 @@ def test_it_always_fits() -> None:
     assert json.loads(raw)["pid"] == 1
     small = {"pid": 1, "errors": [row]}
     assert json.loads(fitting(small)) == {"pid": 1, "errors": [row]}
+
+
+def test_a_cache_disk_that_hangs() -> None:
+    """The rest is told without it, and nothing else waits meanwhile."""
+    answering = threading.Event()
+
+    class Cache:
+        def usage(self) -> CacheUsage:
+            answering.wait(60)
+            return CacheUsage(1, 2, 3, 4)
+
+    async def scene() -> tuple[Any, Any]:
+        status = Status(
+            facts=MountFacts("/mnt", "id", "url", "/cache", read_only=False, no_delete=False, began_s=0.0),
+            account=cast(Account, SimpleNamespace(snapshot=None, work=list)),
+            library=cast(Library, SimpleNamespace(contents=list)),
+            cache=cast(CacheDirectory, Cache()),
+            tally=Tally(lambda: 0.0),
+            traffic=Traffic(),
+            errors=LastErrors(),
+            disk_threads=trio.CapacityLimiter(2),
+        )
+        without = json.loads(await status())
+        answering.set()
+        return without, json.loads(await status())
+
+    without, with_it = trio.run(scene, clock=trio.testing.MockClock(autojump_threshold=0.02))
+    assert without["cache"] == {"dir": "/cache"}
+    assert with_it["cache"] == {"dir": "/cache", "cached": 1, "limit": 2, "free": 3, "contents": 4}

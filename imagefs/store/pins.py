@@ -23,7 +23,8 @@ class Pins:
     def __init__(self, database: Database) -> None:
         """Load what was pinned. Raises CacheUnusable. A damaged row is reported in the log and removed."""
         self._database = database
-        self._lock = threading.Lock()
+        self._changing = threading.Lock()  # while the disk works
+        self._lock = threading.Lock()  # never for long: the mount itself asks
         self._keys: dict[str, ContentKey] = {}
         with database.transaction() as connection:
             rows = connection.execute("SELECT name, size_bytes, checksum, image_id, seal FROM pin").fetchall()
@@ -55,17 +56,19 @@ class Pins:
         name = content_name(key)
         image_id = None if key.image_id is None else key.image_id.encode("utf-8", "surrogatepass")
         columns = (name, key.size_bytes, key.checksum, image_id)
-        with self._lock:
+        with self._changing:
             with self._database.transaction() as connection:
                 connection.execute(
                     "INSERT OR REPLACE INTO pin VALUES (?, ?, ?, ?, ?)", (*columns, seal_of("pin", *columns))
                 )
-            self._keys[name] = key
+            with self._lock:
+                self._keys[name] = key
 
     def remove(self, key: ContentKey) -> None:
         """Let the content of *key* be evicted again; does nothing if it is not pinned."""
         name = content_name(key)
-        with self._lock:
+        with self._changing:
             with self._database.transaction() as connection:
                 connection.execute("DELETE FROM pin WHERE name = ?", (name,))
-            self._keys.pop(name, None)
+            with self._lock:
+                self._keys.pop(name, None)

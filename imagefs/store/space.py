@@ -96,14 +96,17 @@ class Space:
 
     def usage(self) -> CacheUsage:
         """What the cache holds now."""
+        free_bytes = self._free_bytes()
         with self._lock:
-            return CacheUsage(
-                self._total_bytes, self._limits.max_bytes, self._free_bytes(), len(self._cached)
-            )
+            return CacheUsage(self._total_bytes, self._limits.max_bytes, free_bytes, len(self._cached))
 
     def _reserve_if_fits(self, name: str, wanted_bytes: int) -> bool:
+        if not wanted_bytes:
+            return True
+        if self._below_floor(wanted_bytes) > 0:  # without the lock: the disk may hang
+            return False
         with self._lock:
-            if self._shortfall(wanted_bytes):
+            if self._over_limit(wanted_bytes) > 0:
                 return False
             self._total_bytes += wanted_bytes
             self._cached[name] = self._cached.get(name, 0) + wanted_bytes
@@ -113,9 +116,13 @@ class Space:
         """How many bytes have to go before *wanted_bytes* more fit."""
         if not wanted_bytes:
             return 0
-        over_limit = self._total_bytes + wanted_bytes - self._limits.max_bytes
-        below_floor = self._limits.min_free_bytes + wanted_bytes - self._free_bytes()
-        return max(over_limit, below_floor, 0)
+        return max(self._over_limit(wanted_bytes), self._below_floor(wanted_bytes), 0)
+
+    def _over_limit(self, wanted_bytes: int) -> int:
+        return self._total_bytes + wanted_bytes - self._limits.max_bytes
+
+    def _below_floor(self, wanted_bytes: int) -> int:
+        return self._limits.min_free_bytes + wanted_bytes - self._free_bytes()
 
     @property
     def _batch_bytes(self) -> int:

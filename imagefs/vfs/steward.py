@@ -20,7 +20,8 @@ On trio's thread; the cache is asked in worker threads.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -118,10 +119,14 @@ class Cache(Protocol):
 
 
 class Steward:
-    """Answers the attributes. *status* makes the value of ``status``, without waiting for anything."""
+    """Answers the attributes. *status* makes the value of ``status``, without waiting for the service."""
 
     def __init__(
-        self, account: Account, cache: Cache, threads: trio.CapacityLimiter, status: Callable[[], bytes]
+        self,
+        account: Account,
+        cache: Cache,
+        threads: trio.CapacityLimiter,
+        status: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._account = account
         self._cache = cache
@@ -138,7 +143,7 @@ class Steward:
 
     async def _get_of_root(self, name: bytes) -> bytes | None:
         if name == STATUS:
-            return self._status()
+            return await self._status()
         if name == EVICT:
             await self._in_thread(self._evict_all)
             return DONE

@@ -248,3 +248,28 @@ def test_a_floor_of_free_space_is_kept() -> None:
     assert space.cached_bytes("a") == 110
     space.release("a", 110)
     assert space.usage().contents == 0
+
+
+def test_a_disk_that_hangs_holds_up_nobody_who_only_asks() -> None:
+    """How much of a content is cached is told on the mount's own thread."""
+    asked, answering = threading.Event(), threading.Event()
+
+    def free_bytes() -> int:
+        asked.set()
+        answering.wait(60)
+        return 1000
+
+    space = Space(Limits(1000, 50), free_bytes, lambda wanted: 0, {"a": 7})
+    found: list[int] = []
+    writer = threading.Thread(target=space.reserve, args=("b", 10))
+    reader = threading.Thread(target=lambda: found.append(space.cached_bytes("a")))
+    writer.start()
+    assert asked.wait(60)
+    reader.start()
+    reader.join(10)
+    before_the_answer = [*found]
+    answering.set()
+    writer.join()
+    reader.join()
+    assert before_the_answer == [7]
+    assert space.cached_bytes("b") == 10

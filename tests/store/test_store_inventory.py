@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,22 @@ def test_a_pin_that_cannot_be_kept_is_none(cache: CacheDirectory) -> None:
     with pytest.raises(CacheUnusable):
         cache.pins.remove(key_of(1, MIB))
     assert cache.pins.contents() == [key_of(1, MIB)]
+
+
+def test_what_is_pinned_is_told_while_the_disk_works(cache: CacheDirectory) -> None:
+    """The mount itself asks for it, which must not wait until something else is pinned."""
+    cache.pins.add(key_of(1, MIB))
+    found: list[list[ContentKey]] = []
+    pinning = threading.Thread(target=cache.pins.add, args=(key_of(2, MIB),))
+    asking = threading.Thread(target=lambda: found.append(cache.pins.contents()))
+    with cache.index.database.transaction():
+        pinning.start()
+        pinning.join(0.05)
+        asking.start()
+        asking.join(10)
+        assert found == [[key_of(1, MIB)]]
+    pinning.join()
+    assert cache.pins.contents() == [key_of(1, MIB), key_of(2, MIB)]
 
 
 def test_what_is_cached_is_listed(cache: CacheDirectory) -> None:
