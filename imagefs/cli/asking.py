@@ -152,8 +152,11 @@ def mountpoint_of(path: Path) -> Path:
     return Path(os.fsdecode(mount.mountpoint))
 
 
-def live_mount(api_id: str, api_url: str) -> LiveMount | None:
-    """A mount of the account that answers; one that may write before one that may not."""
+def live_mount(api_id: str, api_url: str, cache_dir: Path | None = None) -> LiveMount | None:
+    """A mount of the account that answers; one that may write before one that may not.
+
+    With *cache_dir*, only the one that has this cache.
+    """
     found: LiveMount | None = None
     for mount in own_mounts():
         if mount.source != f"imagefs:{api_id}".encode():
@@ -163,6 +166,7 @@ def live_mount(api_id: str, api_url: str) -> LiveMount | None:
             status = status_of(path)
         except SetupError:
             continue
-        if status["api_url"] == api_url and (found is None or found.status["read_only"]):
+        is_meant = status["api_url"] == api_url and cache_dir in (None, Path(status["cache"]["dir"]))
+        if is_meant and (found is None or found.status["read_only"]):
             found = LiveMount(path, status)
     return found

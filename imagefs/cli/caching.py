@@ -17,7 +17,7 @@ from imagefs.cli.mount_options import BY_KEY
 from imagefs.cli.settings import Settings
 from imagefs.cli.showing import plain
 from imagefs.core.models import ContentKey, account_name
-from imagefs.errors import ImageUnusable, SetupError
+from imagefs.errors import SetupError
 from imagefs.store import CacheDirectory
 from imagefs.vfs.steward import content_row, evict_all
 
@@ -79,9 +79,8 @@ class MountedCache:
         self._get("user.imagefs.do.unpin", image)
 
     def verify(self, row: Row) -> tuple[int, int]:
-        if row["path"] is None:
-            raise ImageUnusable("No image of the account has this content any more.")
-        found = json.loads(self._get("user.imagefs.verify", self.mountpoint / row["path"], VERIFY_S))
+        key = f"{row['size']}.{row['checksum'] or ''}.{row['image_id'] or ''}"
+        found = json.loads(self._get(f"user.imagefs.verify.{key}", self.mountpoint, VERIFY_S))
         return found["checked"], found["damaged"]
 
     def _get(self, name: str, path: str | Path, within_s: float = CHANGE_S) -> str:
@@ -134,8 +133,8 @@ def cache_of(settings: Settings) -> Iterator[Cache | None]:
     """The account's cache, however it can be had; None where there is none. Raises SetupError and StoreError."""
     account = settings.credentials()
     path = settings.cache_dir(account.api_id)
-    mount = live_mount(account.api_id, settings["api_url"])
-    if mount is not None and Path(mount.status["cache"]["dir"]) == path:
+    mount = live_mount(account.api_id, settings["api_url"], path)
+    if mount is not None:
         yield MountedCache(mount.path)
         return
     if not path.exists():

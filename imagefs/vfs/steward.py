@@ -6,8 +6,9 @@ read, even to have something done: on a read-only mount, the kernel lets nobody 
 ==============  =====  ====================================================================
 ``status``      root   how the mount is doing, as JSON
 ``contents.N``  root   a page of what is cached, from row N on, as a JSON array
+``verify.KEY``  root   compare what is cached of a content with its checksums; the result as
+                       JSON. KEY is ``SIZE.CHECKSUM.ID``, as far as a row of contents has them
 ``pin``         image  is there where the image's content is never evicted
-``verify``      image  compare what is cached with its checksums; the result as JSON
 ``do.evict``    root   drop everything from the cache that is neither pinned nor in use
 ``do.evict``    image  drop its content from the cache
 ``do.pin``      image  never evict its content
@@ -37,14 +38,16 @@ from imagefs.vfs.xattrs import ACTIONS, PREFIX, no_attribute
 STATUS: Final = PREFIX + b"status"
 CONTENTS: Final = PREFIX + b"contents."
 PINNED: Final = PREFIX + b"pin"
-VERIFY: Final = PREFIX + b"verify"
+VERIFY: Final = PREFIX + b"verify."
 EVICT: Final = ACTIONS + b"evict"
 PIN: Final = ACTIONS + b"pin"
 UNPIN: Final = ACTIONS + b"unpin"
 DONE: Final = b"done"
 
-PAGE_ROWS: Final = 40
-"""How many contents one attribute lists: a row takes 1,400 bytes at most, and an attribute 64 KiB."""
+_KEY: Final = re.compile(rb"([0-9]{1,19})\.([0-9a-f]{32})?\.([A-Za-z0-9_-]{1,64})?")
+
+PAGE_ROWS: Final = 36
+"""How many contents one attribute lists: a row takes 1,800 bytes at most, and an attribute 64 KiB."""
 
 T = TypeVar("T")
 
@@ -149,12 +152,11 @@ class Steward:
             return DONE
         if name.startswith(CONTENTS):
             return await self._page(name.removeprefix(CONTENTS))
+        if name.startswith(VERIFY):
+            return await self._verified(name.removeprefix(VERIFY))
         return None
 
     async def _get_of_image(self, image: Image, name: bytes) -> bytes | None:
-        if name == VERIFY:
-            found = await self._in_thread(partial(self._cache.verify, await self._key(image)))
-            return _json({"checked": found.checked_bytes, "damaged": found.damaged_bytes})
         if name == PINNED:
             if not await self._is_pinned(image):
                 raise no_attribute(name)
@@ -185,6 +187,16 @@ class Steward:
         paths = self._paths()
         return _json([content_row(row, paths.get(row.key)) for row in rows[first : first + PAGE_ROWS]])
 
+    async def _verified(self, key: bytes) -> bytes:
+        """The result for any content, as no image may have it any more."""
+        match = _KEY.fullmatch(key)
+        if match is None or not (match[2] or match[3]):
+            raise InvalidArgument("What is to be verified is SIZE.CHECKSUM.ID.")
+        checksum, image_id = (text.decode() if text else None for text in match.groups()[1:])
+        content = ContentKey(int(match[1]), checksum, image_id)
+        found = await self._in_thread(partial(self._cache.verify, content))
+        return _json({"checked": found.checked_bytes, "damaged": found.damaged_bytes})
+
     def _paths(self) -> dict[ContentKey, str]:
         """One path below the mount for each content that is known."""
         paths: dict[ContentKey, str] = {}
@@ -205,7 +217,7 @@ class Steward:
 
 def takes_long(name: bytes) -> bool:
     """Whether asking for the attribute *name* may take as long as reading a whole image."""
-    return name == VERIFY
+    return name.startswith(VERIFY)
 
 
 def evict_all(cache: Cache, rows: Iterable[CachedContent]) -> int:

@@ -176,7 +176,7 @@ CALLS: Sequence[tuple[Any, ...]] = (
     ("fsync", 1, False),
     ("release", 1),
     ("getxattr", 1, b"user.x", CONTEXT),
-    ("getxattr", 1, b"user.imagefs.verify", CONTEXT),
+    ("getxattr", 1, b"user.imagefs.verify.7..1", CONTEXT),
     ("setxattr", 1, b"user.x", b"", CONTEXT),
     ("removexattr", 1, b"user.x", CONTEXT),
     ("listxattr", 1, CONTEXT),
@@ -315,7 +315,7 @@ def test_a_read_waits_only_for_what_is_not_there() -> None:
 def test_the_tree_is_told_whether_its_owner_asks(context: pyfuse3.RequestContext) -> None:
     """What is not listed is for who mounted and for root, also where others may look at the tree."""
     tree = FakeTree(xattr=b"")
-    for name in (b"user.x", b"user.imagefs.verify"):
+    for name in (b"user.x", b"user.imagefs.verify.7..1"):
         call(tree, "getxattr", 1, name, context)
     assert [asked[-1] for asked in tree.calls] == [context is CONTEXT] * 2
 

@@ -159,6 +159,32 @@ def test_damage_is_found_and_mended(mount: MakeMount, service: Emulator) -> None
     assert run("md5sum", mounted / "toronto/disk") == before
 
 
+def test_what_no_image_has_any_more_is_verified(mount: MakeMount, service: Emulator) -> None:
+    """It stays until its space is needed, and is as right or wrong as all else that is cached."""
+    service.add_synthetic("disk", "toronto", 2 * MIB, seed=1)
+    mounted = mount()
+    commands = Commands(mounted, service)
+    commands.say("warm", mounted / "toronto/disk")
+    run("rm", mounted / "toronto/disk")
+    assert commands.say("cache", "verify", *commands.account) == "2.0 MiB checked, 0 B damaged.\n"
+    (file,) = (path for path in (mounted.cache_dir / "content").rglob("*") if path.is_file())
+    with file.open("r+b") as damaged:
+        damaged.write(b"damage")
+    done = mounted.imagefs("cache", "verify", *commands.account)
+    assert done.returncode == 1
+    assert done.stdout.decode().splitlines()[-1] == "2.0 MiB checked, 128 KiB damaged."
+
+
+def test_each_cache_belongs_to_its_own_mount(mount: MakeMount, service: Emulator) -> None:
+    """Where an account is mounted twice, the mount that has the cache is asked."""
+    service.add_synthetic("disk", "toronto", MIB)
+    first, second = mount(), mount("--read-only", name="b")
+    commands = Commands(second, service)
+    commands.say("warm", second / "toronto/disk")
+    assert commands.cached() == {"toronto/disk": MIB}
+    assert Commands(first, service).cached() == {}
+
+
 def test_listing_beside_a_mount(mount: MakeMount, service: Emulator) -> None:
     """The account as a table, with what is cached; names bring nothing of their own to a terminal."""
     service.add_synthetic("disk", "toronto", 2 * MIB, seed=1)

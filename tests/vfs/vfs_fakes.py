@@ -14,6 +14,7 @@ from imagefs.account import Account, Snapshot
 from imagefs.content.library import Library
 from imagefs.core.control_lines import FetchRequest
 from imagefs.core.models import ContentKey, ImageDetails, ListedImage
+from imagefs.errors import CacheUnusable
 from imagefs.vfs.attributes import Ownership
 from imagefs.vfs.control import ControlFiles
 from imagefs.vfs.drafts import Drafts
@@ -299,20 +300,25 @@ class FakePins:
 
 
 class FakeCache:
-    """What is cached, by keys alone."""
+    """What is cached, by keys alone; one of them cannot be evicted."""
 
     def __init__(self) -> None:
         self.keys: list[ContentKey] = []
+        self.stuck: ContentKey | None = None
+        self.verified: list[ContentKey] = []
         self.pins = FakePins()
 
     def cached_contents(self) -> list[FakeRow]:
         return [FakeRow(key, key in self.pins.kept) for key in self.keys]
 
     def evict(self, key: ContentKey) -> int:
+        if key == self.stuck:
+            raise CacheUnusable("The disk fails.")
         self.keys.remove(key)
         return 5
 
     def verify(self, key: ContentKey) -> FakeVerification:
+        self.verified.append(key)
         return FakeVerification()
 
 
@@ -343,15 +349,15 @@ class Grove:
             numbers_apart=True,
         )
 
+    async def _status(self) -> bytes:
+        return b"{}"
+
     def _spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
         trio.lowlevel.spawn_system_task(task, *args)
 
     async def find(self, *names: bytes) -> int:
         """The inode at the path of *names*, each looked up, as the kernel knows it."""
         inode = 1
-    async def _status(self) -> bytes:
-        return b"{}"
-
         for name in names:
             found = await self.tree.lookup(inode, name)
             inode = found.edition or found.inode
