@@ -444,6 +444,13 @@ BUGS: Final = (
         "test_memory.py::test_cycles_go_soon",
     ),
     Bug(
+        "one content that cannot be evicted keeps all others",
+        "vfs/steward",
+        "            except StoreError as error:\n                failure = error",
+        "            except StoreError:\n                raise",
+        "test_vfs_steward.py::test_one_that_cannot_be_evicted",
+    ),
+    Bug(
         "a signal that Go sends itself ends what its program waits for",
         "fuse/callers",
         "blocked | ignored | UNMEANT",

@@ -398,9 +398,34 @@ _STORE: Final = (
     Bug(
         "who reads a closed spool reads another file",
         "store/spool",
-        "            self._descriptor = -1",
-        "            pass",
+        "descriptor, self._descriptor = self._descriptor, -1",
+        "descriptor = self._descriptor",
         "test_store_spool.py::test_who_reads_a_closed_spool_meets_no_other_file",
+    ),
+    Bug(
+        "what a failed write has left stays behind the end",
+        "store/spool",
+        "                    os.ftruncate(self._descriptor, self.size_bytes)\n                raise",
+        "                    pass\n                raise",
+        "test_store_spool.py::test_what_a_failed_write_has_left_behind_the_end_is_none_of_it",
+    ),
+    Bug(
+        "a file is closed before its number is forgotten",
+        "store/data_file",
+        "        self._descriptor = self._parent = -1  # first: a late call fails, and reaches no other file\n"
+        '        with store_errors(f"closing the cache file {self._name} failed"):\n'
+        "            self._descriptors.close()\n",
+        "        self._descriptors.close()\n        self._descriptor = self._parent = -1\n",
+        "test_store_content.py::test_a_closing_content_is_closed_for_all_before_its_descriptor_goes",
+    ),
+    Bug(
+        "what was found wrong is believed again",
+        "store/content_file",
+        "            try:\n                self._index.forget_content(self.name)\n"
+        "            finally:  # what the index claims still is found to differ from its sums\n"
+        "                self._file.free(0, self.size_bytes)\n",
+        "            self._index.forget_content(self.name)\n            self._file.free(0, self.size_bytes)\n",
+        "test_store_content.py::test_what_was_dropped_is_not_believed_though_the_index_keeps_it",
     ),
     Bug(
         "what the index did not take is not tried again",
@@ -454,8 +479,8 @@ _STORE: Final = (
     Bug(
         "a cache that all can read",
         "store/files",
-        "                os.fchmod(descriptor, 0o600)",
-        "                os.fchmod(descriptor, 0o644)",
+        "            os.fchmod(descriptor, 0o600)",
+        "            os.fchmod(descriptor, 0o644)",
         "test_store_directory.py::test_nothing_is_open_to_others",
     ),
     Bug(
@@ -510,16 +535,52 @@ _STORE: Final = (
     Bug(
         "the cache grows past its limit",
         "store/space",
-        "over_limit = self._total_bytes + wanted_bytes - self._limits.max_bytes",
-        "over_limit = self._total_bytes - self._limits.max_bytes",
+        "return self._total_bytes + wanted_bytes - self._limits.max_bytes",
+        "return self._total_bytes - self._limits.max_bytes",
         "test_store_eviction.py::test_the_limit_holds_for_many_writers",
     ),
     Bug(
         "the disk is filled up",
         "store/space",
-        "return max(over_limit, below_floor, 0)",
-        "return max(over_limit, 0)",
+        "return self._limits.min_free_bytes + wanted_bytes - self._free_bytes()",
+        "return 0",
         "test_store_eviction.py::test_a_floor_of_free_space_is_kept",
+    ),
+    Bug(
+        "all wait while the disk tells its free space",
+        "store/space",
+        "        if self._below_floor(wanted_bytes) > 0:  # without the lock: the disk may hang\n"
+        "            return False\n        with self._lock:\n",
+        "        with self._lock:\n            if self._below_floor(wanted_bytes) > 0:\n                return False\n",
+        "test_store_eviction.py::test_a_disk_that_hangs_holds_up_nobody_who_only_asks",
+    ),
+    Bug(
+        "who asks what is pinned waits for the disk",
+        "store/pins",
+        "        with self._lock:\n            return list(self._keys.values())",
+        "        with self._changing:\n            return list(self._keys.values())",
+        "test_store_inventory.py::test_what_is_pinned_is_told_while_the_disk_works",
+    ),
+    Bug(
+        "one file that cannot be opened ends an eviction",
+        "store/eviction",
+        "            return 0\n        with closing(content)",
+        "            raise\n        with closing(content)",
+        "test_store_eviction.py::test_a_file_that_cannot_be_opened_is_passed_over",
+    ),
+    Bug(
+        "a cache is removed after others may have it",
+        "store/directory",
+        "                self._opened.close()\n            shutil.rmtree(path, ignore_errors=True)",
+        "                self._opened.close()\n        shutil.rmtree(path, ignore_errors=True)",
+        "test_store_directory.py::test_a_removed_cache_is_gone_before_anybody_else_has_it",
+    ),
+    Bug(
+        "a cache on a file system that syncs no directory is unusable",
+        "store/files",
+        "if error.errno != errno.EINVAL:",
+        "if error.errno:",
+        "test_store_directory.py::test_names_that_the_file_system_cannot_sync",
     ),
     Bug(
         "the MD5 of bytes that were written over",
