@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import logging
 import os
 import sys
@@ -38,8 +39,11 @@ class OneLine(logging.Formatter):
         return super().formatMessage(record).replace("\n", "\\n")
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's own name
-        """The traceback."""
-        return super().formatException(ei).replace("\n", "\n  ")
+        """The traceback. Python would keep the sources of all modules in it, from the first to the last line."""
+        try:
+            return super().formatException(ei).replace("\n", "\n  ")
+        finally:
+            linecache.clearcache()
 
 
 _FOR_PEOPLE: Final = OneLine("%(asctime)s %(levelname)-7s %(message)s")

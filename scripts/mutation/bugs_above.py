@@ -8,6 +8,13 @@ from mutation.bug import Bug
 
 BUGS: Final = (
     Bug(
+        "a traceback keeps all sources in memory",
+        "cli/logs",
+        "            linecache.clearcache()\n",
+        "            pass\n",
+        "test_cli_background.py::test_a_traceback_leaves_nothing_in_memory",
+    ),
+    Bug(
         "an indexer reads by the programs that it starts",
         "vfs/indexers",
         "(name for name in programs if",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import logging
 import subprocess
 import sys
@@ -102,6 +103,20 @@ def test_the_log_is_private_and_of_one_line_a_message(tmp_path: Path) -> None:
     assert lines[2].startswith("Traceback ")
     assert lines[-2] == "  ValueError: boo"
     assert all(line.startswith("  ") for line in lines[3:])
+
+
+def test_a_traceback_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """Its lines show the sources, which Python keeps unless told otherwise."""
+    path = tmp_path / "imagefs.log"
+    with logging_left_as_it_was():
+        logs.to_file(path, "info")
+        linecache.getline(logging.__file__, 1)
+        try:
+            raise ValueError("a bug in this line")
+        except ValueError:
+            logging.getLogger("imagefs.x").exception("a bug")
+    assert 'raise ValueError("a bug in this line")' in path.read_text()
+    assert not linecache.cache
 
 
 def test_the_log_goes_on_in_a_new_file_after_a_rotation(tmp_path: Path) -> None:
