@@ -151,6 +151,8 @@ class Creator:
             return image_id
 
     async def _accepted(self, entry: Entry[Creation], image_id: str) -> None:
+        if self._view.has_deleted(image_id):
+            self._service.forget(image_id)  # what was listed by this id was another image
         self._made.add(image_id)
         self._view.note_made(image_id)
         known = replace(entry.intent, image_id=image_id, known_ids=frozenset())

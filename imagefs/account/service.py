@@ -42,6 +42,10 @@ class Service:
         """The images that were listed at any time, and their regions, by id, but for those that are long gone."""
         return self._listing.seen
 
+    def forget(self, image_id: str) -> None:
+        """What was listed by this id is gone."""
+        self._listing.forget(image_id)
+
     def listed(self, image_id: str) -> ListedImage | None:
         """The image as the service listed it last, without this mount's own changes."""
         return None if self._listing.snapshot is None else self._listing.snapshot.by_id.get(image_id)

@@ -356,6 +356,29 @@ def test_a_change_is_shown_whatever_order_old_and_new_listings_come_in() -> None
     play(scene)
 
 
+def test_an_image_whose_id_is_given_anew_is_removed_although_the_service_does_not_know_it_yet() -> None:
+    """That another image was listed by this id does not mean that this one is gone."""
+    service = cut_service(image("1", "a"), saving_s=5)
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.refresh()
+            new = await account.replicate("1", "montreal", "b")
+            await account.wait_active(new)
+            await account.delete(new)
+            service.next_id = int(new)
+            assert await account.replicate("1", "roubaix", "c") == new
+            service.cuts = deque([{new}])
+            service.failures[new] = RefusedUnknownImage("invalid image")
+            service.fates = deque([RefusedUnknownImage("invalid image")])
+            await account.delete(new)
+            service.failures.clear()
+            await trio.sleep(120)
+            assert service.names() == [("toronto", "a")]
+
+    play(scene)
+
+
 class LingeringService(ChangingService):
     """Goes on listing what it has deleted, as ``listed_as``, with details of that status, or None for unknown."""
 
