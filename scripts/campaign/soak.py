@@ -15,11 +15,11 @@ SETTLED_S: Final = 300.0
 """Memory is compared with what it was after so long."""
 
 SPAN_S: Final = 300.0
-"""Figures are medians over so long: what is held depends on the kind of round, and a minute has three or four."""
+"""Figures are of so long: what is held depends on the kind of round, and a minute has three or four."""
 
 MOST_GROWTH: Final = 1.05
-SLACK: Final = 8
-"""So many descriptors and threads more are still flat: they come and go with transfers."""
+SLACK: Final = 4
+"""So many descriptors and threads more, at the least in such a span, are still flat: they come and go with transfers."""
 
 
 @dataclass(slots=True)
@@ -55,14 +55,15 @@ class Soak:
             f"memory (RSS): {first.rss_bytes >> 20} MiB after {minutes:.1f} minutes, "
             f"{last.rss_bytes >> 20} MiB at the end ({growth:+.1%}); {most >> 20} MiB at most",
             f"by the minute: {', '.join(str(vitals.rss_bytes >> 20) for vitals in self._by_minute())}",
-            f"descriptors: {first.descriptors}, then {last.descriptors}; threads: {first.threads}, then {last.threads}",
+            f"at the least, descriptors: {first.descriptors}, then {last.descriptors}; "
+            f"threads: {first.threads}, then {last.threads}",
         ]
 
     def _by_minute(self) -> list[Vitals]:
         minutes: defaultdict[int, list[Vitals]] = defaultdict(list)
         for at_s, vitals in self.samples:
             minutes[int(at_s // 60)].append(vitals)
-        return [_median(minutes[minute]) for minute in sorted(minutes)]
+        return [_summary(minutes[minute]) for minute in sorted(minutes)]
 
     @property
     def _length_s(self) -> float:
@@ -72,18 +73,19 @@ class Soak:
         return min(settled_s, self._length_s / 2)
 
     def _ends(self, settled_s: float) -> tuple[Vitals, Vitals]:
-        """The medians of the time after *settled_s*, or after the first half of a shorter run, and of the end."""
+        """What was held from *settled_s* on, or in the second half of a shorter run, and at the end."""
         begin_s = self._begin_s(settled_s)
         span_s = min(SPAN_S, (self._length_s - begin_s) / 2)
         settled = [(at_s, vitals) for at_s, vitals in self.samples if at_s >= begin_s]
         early = [vitals for at_s, vitals in settled if at_s <= settled[0][0] + span_s]
         late = [vitals for at_s, vitals in settled if at_s >= self._length_s - span_s]
-        return _median(early), _median(late)
+        return _summary(early), _summary(late)
 
 
-def _median(samples: Sequence[Vitals]) -> Vitals:
+def _summary(samples: Sequence[Vitals]) -> Vitals:
+    """The median of the memory, and the least of the others: what leaks is held at any time, transfers come and go."""
     return Vitals(
         rss_bytes=int(statistics.median(vitals.rss_bytes for vitals in samples)),
-        descriptors=int(statistics.median(vitals.descriptors for vitals in samples)),
-        threads=int(statistics.median(vitals.threads for vitals in samples)),
+        descriptors=min(vitals.descriptors for vitals in samples),
+        threads=min(vitals.threads for vitals in samples),
     )
