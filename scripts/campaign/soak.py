@@ -19,7 +19,7 @@ SPAN_S: Final = 300.0
 
 MOST_GROWTH: Final = 1.05
 SLACK: Final = 4
-"""So many descriptors and threads more, at the least in such a span, are still flat: they come and go with transfers."""
+"""So many descriptors and threads more, at the least in such a span, are flat: they come and go with transfers."""
 
 
 @dataclass(slots=True)
