@@ -52,12 +52,7 @@ class Finisher:
         assert image_id is not None, "only images whose id is known are advanced"
         image = self._service.listed(image_id)
         if image is None:
-            await self._naming.name_unlisted(entry, image_id)
-            settings = self._around.settings
-            was_there = image_id in self._service.seen or self._naming.has_named(entry)
-            patience_s = settings.settle_s if was_there else settings.appear_s
-            if self._service.listed_at > entry.since + patience_s and await self._service.is_gone(image_id):
-                await self._fail(entry, f"Image {image_id} vanished before it was active")
+            await self._advance_unlisted(entry, image_id)
             return
         if image.region != entry.intent.region:
             await self._fail(
@@ -72,6 +67,26 @@ class Finisher:
         refusal = await self._naming.give_name(entry, image)
         if image.phase is Phase.ACTIVE:
             await self._check(entry, image, refusal)
+
+    async def _advance_unlisted(self, entry: Entry[Creation], image_id: str) -> None:
+        """Name a new image that is not listed yet; once it could be, give it up if it is gone or has failed."""
+        await self._naming.name_unlisted(entry, image_id)
+        settings = self._around.settings
+        waited_s = self._service.listed_at - entry.since
+        if waited_s <= settings.settle_s:
+            return
+        try:
+            details = await self._service.details(image_id)
+        except RefusedUnknownImage:
+            is_gone = True
+        else:
+            is_gone = is_leaving(details.status)
+            if details.phase is Phase.FAILED and not is_gone:
+                await self._fail(entry, f"The service could not make image {image_id} ({details.status})")
+                return
+        was_there = image_id in self._service.seen or self._naming.has_named(entry)
+        if is_gone and (was_there or waited_s > settings.appear_s):
+            await self._fail(entry, f"Image {image_id} vanished before it was active")
 
     async def _check(self, entry: Entry[Creation], image: ListedImage, refusal: Refused | None) -> None:
         """Settle an active image: it is finished, or it is not what it should be.

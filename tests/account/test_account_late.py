@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import pytest
 import trio
 from account_changing import ChangingService
-from account_fakes import Stage, details_of, image, play
+from account_fakes import FakeListing, Stage, details_of, image, play
 
-from imagefs.errors import ImagePending, Refused, RefusedUnknownImage, ServerFailed
+from imagefs.errors import ImageFailed, ImagePending, Refused, RefusedUnknownImage, ServerFailed
 
 
 @dataclass
@@ -38,6 +38,37 @@ def test_a_move_whose_replica_fails_is_rolled_back_although_it_cannot_be_renamed
             snapshot = await account.images()
             assert sorted(snapshot.by_id) == ["1", new]
             assert "not deleted" in (account.error_of("1") or "")
+            assert account.work() == []
+
+    play(scene)
+
+
+class ListsActiveOnly(ChangingService):
+    """What is pending or has failed has details, and is not listed."""
+
+    def listing(self) -> FakeListing:
+        listing = super().listing()
+        return replace(listing, images=tuple(row for row in listing.images if row.status == "active"))
+
+
+@pytest.mark.parametrize("end", ["active", "killed"])
+def test_a_service_that_lists_active_images_only(end: str) -> None:
+    """A move ends as its replica does, and if that fails, its source shows again."""
+    service = ListsActiveOnly([image("1", "a")], ends={"100": end})
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            new = await account.move("1", "montreal", "b")
+            with trio.fail_after(120):
+                if end == "active":
+                    await account.wait_active(new)
+                else:
+                    with pytest.raises(ImageFailed, match="killed"):
+                        await account.wait_active(new)
+            await trio.sleep(300)
+            shown = (await account.images()).by_id
+            assert (new in shown, "1" in shown) == (end == "active", end == "killed")
             assert account.work() == []
 
     play(scene)
