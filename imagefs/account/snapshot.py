@@ -78,10 +78,10 @@ class Snapshot:
         Indexes its rows right away: called in a worker thread, this spares trio's thread that work.
         """
         newer = Snapshot(images, fetched_ns, problems)
-        newer._earlier_tables.update(self._earlier_tables.copy())
         for region, table in self._tables.copy().items():
-            same = newer.in_region(region) == self.in_region(region)
-            (newer._tables if same else newer._earlier_tables)[region] = table
+            if region in newer.by_region or region in DOCUMENTED_REGIONS:
+                same = newer.in_region(region) == self.in_region(region)
+                (newer._tables if same else newer._earlier_tables)[region] = table
         _ = newer.by_id, newer.has_pending
         for region in newer.by_region:
             newer.names(region)

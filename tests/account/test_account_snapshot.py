@@ -1,5 +1,7 @@
 """Snapshots: what a listing says, indexed."""
 
+from weakref import ref
+
 from account_fakes import image
 
 from imagefs.account import Snapshot
@@ -34,6 +36,16 @@ def test_a_successor_shares_the_name_tables_of_unchanged_regions() -> None:
     assert new.names("roubaix") is tables["roubaix"]
     assert new.names("montreal").resolve("renamed") == "2"
     assert (new.fetched_ns, new.problems) == (1, ("odd",))
+
+
+def test_a_region_that_is_not_listed_any_more_leaves_nothing() -> None:
+    """A service that names another region in each listing takes no more memory with each."""
+    listing = Snapshot((), 0)
+    tables = []
+    for number in range(3):
+        listing = listing.successor((image("1", region=f"region {number}"),), number, ())
+        tables.append(ref(listing.names(f"region {number}")))
+    assert [table() is not None for table in tables] == [False, False, True]
 
 
 def test_pending_means_neither_active_nor_failed() -> None:
