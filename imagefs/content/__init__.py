@@ -17,7 +17,7 @@ the trio token; they never touch the state themselves.
 ``checks``       cached blocks compared with their checksums
 ``proof``        whether the whole is right; ``hashing``: its MD5
 ``generations``  which bytes belong together; ``restart``: giving all of them up
-``opening``      opening a cached file; ``uncached``: what stands in for one
+``opening``      opening a cached file; ``uncached``: what stands in for one; ``sums``: the checksums that it keeps
 ``background``   tasks that cannot end the mount
 ``failures``     what went wrong, as readers' errors
 ``surroundings`` what all of it gets from outside, with ``settings`` and ``traffic``

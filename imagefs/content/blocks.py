@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
+from imagefs.content.sums import Sums
 from imagefs.core.models import ContentKey
 from imagefs.errors import ContentWrong, ImageChanged, StoreError
 from imagefs.store.blocks import BLOCK_BYTES, block_count, runs_of
@@ -56,7 +57,7 @@ class Blocks:
         self.differs = False
         self._image_id = image_id
         self._memory: dict[int, bytes] = {}
-        self._kept_sums: dict[int, bytes] = {}
+        self._kept_sums = Sums()
         self._memory_lock = threading.Lock()
         self._writing = RangeLock()
         self._delivered_sums: dict[int, bytes] = {}
@@ -121,7 +122,7 @@ class Blocks:
 
     def _keep(self, first: int, data: memoryview, sums: Sequence[bytes]) -> list[int]:
         with self._memory_lock:
-            self._kept_sums.update(enumerate(sums, first))
+            self._kept_sums.note(first, sums)
             for i in range(len(sums)):
                 self._memory.pop(first + i, None)  # the latest is given up last
                 self._memory[first + i] = bytes(data[i * BLOCK_BYTES : (i + 1) * BLOCK_BYTES])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from imagefs.content.sums import Sums
 from imagefs.core.models import ContentKey
 from imagefs.errors import CacheUnusable
 from imagefs.store.blocks import block_count
@@ -21,7 +22,7 @@ class Uncached:
         self.verified = False
         self.hot = (0, 0)
         self._absent = bytes(block_count(key.size_bytes))
-        self._sums: dict[int, bytes] = {}
+        self._sums = Sums()
 
     @property
     def present(self) -> bytes:
@@ -34,7 +35,7 @@ class Uncached:
 
     def write_blocks(self, first_block: int, data: memoryview, sums: Sequence[bytes]) -> None:
         """Always raises CacheUnusable, so that the blocks are kept in memory."""
-        self._sums.update(enumerate(sums, first_block))
+        self._sums.note(first_block, sums)
         raise CacheUnusable("there is no cache file")
 
     def read_into(self, offset: int, buffer: memoryview) -> None:

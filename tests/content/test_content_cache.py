@@ -6,7 +6,7 @@ import random
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from content_fakes import (
 )
 
 from imagefs.content.reader import Reader
+from imagefs.content.uncached import Uncached
 from imagefs.core.models import ContentKey
 from imagefs.errors import CacheFull, CacheUnusable, StoreError
-from imagefs.store.blocks import BLOCK_BYTES
+from imagefs.store.blocks import BLOCK_BYTES, SUM_BYTES
 from imagefs.store.directory import CacheDirectory
 
 DATA = made_up(3 * MIB - 1234)
@@ -143,6 +144,28 @@ def test_bytes_that_only_memory_held_are_still_compared(cache: CacheDirectory) -
         assert not isinstance(await outcome(lambda: read(reader, 0, 100)), bytes)
 
     play(scene, site, FailingCache(cache, always("write_blocks")))
+
+
+def test_checksums_that_no_cache_keeps_take_little_memory() -> None:
+    """A program that reads an image of any size while there is no cache leaves a checksum for every 128 KiB."""
+    count = 32 << 10
+    stored = Uncached(ContentKey(count * BLOCK_BYTES, None, "84473"))
+    tracemalloc.start()
+    try:
+        for first in range(0, count, 8):
+            with suppress(CacheUnusable):
+                stored.write_blocks(
+                    first, memoryview(b""), [_sum_number(block) for block in range(first, first + 8)]
+                )
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes <= 20 * count
+    assert [stored.sum_of(block) for block in range(count)] == [_sum_number(block) for block in range(count)]
+
+
+def _sum_number(block: int) -> bytes:
+    return (block + 1).to_bytes(SUM_BYTES, "big")
 
 
 @pytest.mark.parametrize("seed", range(12))
