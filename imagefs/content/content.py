@@ -31,7 +31,7 @@ from imagefs.content.delivery import Delivery
 from imagefs.content.demand import Demand
 from imagefs.content.fetcher import Fetcher
 from imagefs.content.generations import Generations
-from imagefs.content.planning import Need
+from imagefs.content.planning import HEADER_BLOCKS, Need
 from imagefs.content.proof import Proof
 from imagefs.content.reader import Reader
 from imagefs.content.restart import Restart
@@ -199,20 +199,18 @@ class Content:
         return self._demand.needs()
 
     def _progressed(self) -> None:
-        """A check or a step of the proof is done."""
+        """A check or a step of the proof is done; it may have found damage that nobody can mend."""
         self._waiters.progressed()
-        self._waiters.wake(self._delivery.is_ready)
+        self._waiters.wake(self._delivery.is_ready if self._fetcher.has_source else everyone)
         self.plan()
 
     # What the fetcher reports
 
-    def blocks_arrived(self, fresh: int) -> None:
-        """Blocks became ready, *fresh* of which were not there before."""
-        self._waiters.progressed()
+    def blocks_arrived(self, first: int, end: int, fresh: int) -> None:
+        """Of the blocks ``[first, end)``, the next became ready, *fresh* of which were not there before."""
+        self._waiters.progressed(first, end)
         if fresh:
-            self._waiters.arrived()
-            if self.proved:
-                self._generations.was_right()
+            self._waiters.arrived(first, end)
         if self._blocks.differs:
             self._blocks.differs = False
             text = f"Image {self.image_id} arrived corrupt and was fetched again; start over."
@@ -220,18 +218,33 @@ class Content:
         self._waiters.wake(self._delivery.is_ready)
         self._proof.go_on()
 
-    def fetch_delayed(self, error: Exception) -> None:
-        """A transfer failed, and what is left of it is tried again soon."""
+    def fetch_delayed(self, error: Exception, first: int, end: int) -> None:
+        """A transfer failed, and what is left of it, the blocks ``[first, end)``, is tried again soon."""
         self._waiters.last_error = error
+        self._waiters.set_back(error, first, end)
 
-    def fetch_failed(self, error: Exception) -> None:
-        """A transfer failed in a way that another try does not mend, or has not mended."""
+    def fetch_failed(self, error: Exception, first: int, end: int) -> None:
+        """A transfer failed, ``[first, end)`` is left of it, and another try does not mend that, or has not."""
         self._waiters.last_error = error
         if isinstance(error, ImageChanged) and self._fetcher.has_source:
             self._make_stale(self._generations.number, error)
             self._restart.begin({})
-        elif not isinstance(error, ContentWrong) or self._generations.was_wrong_again():
-            self._waiters.fail(error, self._delivery.needs_service)
+        elif isinstance(error, ContentWrong):
+            self._block_was_wrong(error, first, end)
+        else:  # what is on its way still has its own end
+            self._waiters.fail(error, lambda waiter: self._delivery.lacks(waiter, ABSENT))
+
+    def _block_was_wrong(self, error: ContentWrong, first: int, end: int) -> None:
+        """A block of proved content came wrong: it is fetched once more, before those that wait for it get *error*."""
+        if first < HEADER_BLOCKS:
+            first = 0  # who waits for any part of the header has all of it fetched
+            end = max(end, HEADER_BLOCKS)
+
+        def was_set_back(waiter: Waiter) -> bool:
+            return isinstance(waiter.setback, ContentWrong) and waiter.needs_any(first, end)
+
+        self._waiters.fail(error, was_set_back)
+        self._waiters.set_back(error, first, end)
 
     def out_of_sources(self) -> None:
         """No image is left to fetch from: let every waiter see whether it waits in vain."""

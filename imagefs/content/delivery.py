@@ -140,7 +140,7 @@ class Delivery:
 
     async def _wait(self, reader: Reader, first: int, end: int, *, proof: bool) -> None:
         """Until ``[first, end)`` is ready, and the whole content proved if *proof*."""
-        waiter = Waiter(reader, first, end, proof, since=self._around.clock())
+        waiter = Waiter(reader, first, end, proof, nearer_at=self._around.clock())
         while True:
             self._generations.raise_if_stale(reader)
             if self.is_ready(waiter):

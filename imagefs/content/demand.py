@@ -79,6 +79,8 @@ class Demand:
     def _wanted_end(self, reader: Reader) -> int:
         """The block up to which *reader* should be served without waiting, exclusive."""
         position = reader.readahead.position
+        if not reader.readahead.window_bytes:
+            return position // BLOCK_BYTES
         window_bytes = min(reader.readahead.window_bytes, self._reach_blocks * BLOCK_BYTES)
         end = min(self._map.total, block_count(position + window_bytes))
         unhashed, _ = self._proof.unhashed

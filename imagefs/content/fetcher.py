@@ -38,9 +38,9 @@ class Owner(Protocol):
     """What the content does with what the fetcher reports."""
 
     def needs(self) -> list[Need]: ...
-    def blocks_arrived(self, fresh: int) -> None: ...
-    def fetch_delayed(self, error: Exception) -> None: ...
-    def fetch_failed(self, error: Exception) -> None: ...
+    def blocks_arrived(self, first: int, end: int, fresh: int) -> None: ...
+    def fetch_delayed(self, error: Exception, first: int, end: int) -> None: ...
+    def fetch_failed(self, error: Exception, first: int, end: int) -> None: ...
     def out_of_sources(self) -> None: ...
 
 
@@ -172,7 +172,7 @@ class Fetcher:
             function(*args)
         except Exception as error:
             logger.exception("A bug in fetching content.")
-            self._owner.fetch_failed(error)
+            self._owner.fetch_failed(error, 0, 0)
 
     def _sink(self, first: int, data: memoryview, sums: Sequence[bytes]) -> None:
         """Take arrived blocks, in the transfer's thread."""
@@ -215,7 +215,7 @@ class Fetcher:
         sample = transfer.rate_sample()
         if sample is not None:
             self._around.link.note_rate(*sample)
-        self._owner.blocks_arrived(fresh)
+        self._owner.blocks_arrived(first, transfer.end, fresh)
         if transfer.ranged and transfer.remaining * BLOCK_BYTES <= ENDING_BYTES and not transfer.ending:
             transfer.ending = True
             self.plan()
@@ -250,14 +250,14 @@ class Fetcher:
             self._around.doubt(image_id)
         if pause_s is not None:
             logger.info("Image %s: %s Trying again in %.1f s.", image_id, sentence(error), pause_s)
-            self._owner.fetch_delayed(error)
+            self._owner.fetch_delayed(error, transfer.mark, transfer.end)
             self._around.spawn(self._plan_after, pause_s)
             return
         if isinstance(error, (ContentWrong, ImageChanged)):
             logger.warning("%s", error)
         else:
             logger.warning("Image %s cannot be fetched: %s", image_id, error, exc_info=_bug(error))
-        self._owner.fetch_failed(error)
+        self._owner.fetch_failed(error, transfer.mark, transfer.end)
 
     async def _plan_after(self, pause_s: float) -> None:
         await trio.sleep(pause_s)

@@ -82,7 +82,7 @@ class Generations:
         return self._wrongs > 1
 
     def was_right(self) -> None:
-        """The content was right just now, or a block of a proved one."""
+        """The content was right just now."""
         self._wrongs = 0
 
     def refuse(self, error: ContentWrong) -> None:

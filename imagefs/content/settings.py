@@ -10,8 +10,9 @@ class ContentSettings:
     """How long readers and transfers are patient, and how often something is tried."""
 
     reader_deadline_s: float = 58.0
-    """A reader waits no longer than this without the content making progress. Programs are promised a minute, which
-    the kernel and a busy machine have their part of."""
+    """A reader waits no longer than this without the content making progress or, once a transfer of what it waits for
+    has failed, without that part doing so. Programs are promised a minute, which the kernel and a busy machine have
+    their part of."""
 
     timed_out_for_s: float = 2.0
     """How long, after a reader's deadline has passed, others that wait get its error at once, unless something arrives:

@@ -268,6 +268,79 @@ def test_a_deadline_that_passed_is_over_when_something_arrives(cache: CacheDirec
     play(scene, site, cache, replace(PATIENT, reader_deadline_s=0.2, timed_out_for_s=60.0))
 
 
+class BadPart(FakeSite):
+    """A service that fails for the second half of the image, and sends the first one slowly."""
+
+    asked_in_vain = 0
+
+    def retrieve(
+        self, image_id: str, size_bytes: int, start: int = 0, end: int | None = None, *, stop: Stop
+    ) -> FakeBody:
+        if start >= size_bytes // 2:
+            self.asked_in_vain += 1
+            raise TransferStalled("nothing of this part arrives")
+        return super().retrieve(image_id, size_bytes, start, end, stop=stop)
+
+
+def test_who_waits_for_a_part_that_fails_is_told_while_others_go_on(cache: CacheDirectory) -> None:
+    """Neither does the progress of others put off its deadline, nor does that deadline end the others' waiting."""
+    data = made_up(32 * MIB)
+    site = BadPart(data, (Answer(piece_bytes=BLOCK_BYTES, pause_s=0.05),))
+    settings = replace(
+        PATIENT, reader_deadline_s=2.0, timed_out_for_s=60.0, backoff_s=(0.05,), answer_tries=10_000
+    )
+    told: list[tuple[bytes | Exception, int]] = []
+    beside: list[bytes] = []
+
+    async def scene(stage: Stage) -> None:
+        stage.around.link.ranged = True
+        stage.around.link.note_rate = lambda size_bytes, elapsed_s: None  # type: ignore[method-assign]
+        good, bad = await stage.open(), await stage.open()
+        offset = 0
+
+        async def wait_in_vain() -> None:
+            for _ in range(2):
+                told.append((await outcome(lambda: read(bad, 20 * MIB, 10)), offset))
+            beside.append(await read(await stage.open(), 15 * MIB, 10))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_in_vain)
+            while offset < len(data) // 2 and not beside:
+                got = await read(good, offset, BLOCK_BYTES)
+                assert difference(got, data[offset : offset + BLOCK_BYTES]) is None
+                offset += BLOCK_BYTES
+            assert [type(error) for error, _ in told] == [TransferStalled, TransferStalled]
+            assert told[0][1] == told[1][1], "the second wait took as long as the first"
+            assert beside == [data[15 * MIB :][:10]]
+
+    play(scene, site, cache, settings)
+    assert site.asked_in_vain > 1
+
+
+def test_who_is_being_served_does_not_fail_with_others(cache: CacheDirectory) -> None:
+    """A part of an image that cannot be had is the error of those who wait for it alone."""
+    gate = threading.Event()
+    site = BadPart(DATA, (Answer(gate=gate),))
+    got: list[bytes | Exception] = []
+
+    async def scene(stage: Stage) -> None:
+        stage.around.link.ranged = True
+        good, bad = await stage.open(), await stage.open()
+
+        async def wait_for_what_comes() -> None:
+            got.append(await outcome(lambda: read(good, 0, 10)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for_what_comes)
+            await until(lambda: len(site.requests) == 1)
+            with pytest.raises(TransferStalled):
+                await read(bad, 2 * MIB, 10)
+            gate.set()
+        assert got == [DATA[:10]]
+
+    play(scene, site, cache)
+
+
 def test_resets_of_all_connections_at_once_are_one_failure(cache: CacheDirectory) -> None:
     """Parallel transfers that break together do not use up the tries."""
     data = made_up(40 * MIB)

@@ -218,6 +218,26 @@ def test_damage_on_disk_is_found_and_mended(tmp_path: Path) -> None:
     assert again.sent_bytes <= MIB
 
 
+def test_damage_that_cannot_be_mended_is_told_at_once(tmp_path: Path) -> None:
+    """Of an image that is gone, damaged blocks come from nowhere."""
+    site = FakeSite(DATA)
+
+    async def copy(stage: Stage) -> None:
+        assert difference(await stage.read_all(await stage.open()), DATA) is None
+
+    async def read_of_the_gone(stage: Stage) -> None:
+        reader = await stage.open()
+        stage.library.vanished([IMAGE])
+        reader.content._blocks.check = lambda first, end: [first]  # type: ignore[method-assign]
+        with trio.fail_after(PATIENT.reader_deadline_s / 2), pytest.raises(ImageChanged):
+            await read(reader, 0, 10)
+
+    for scene in (copy, read_of_the_gone):
+        cache = open_cache(tmp_path / "cache")
+        play(scene, site, cache)
+        cache.close()
+
+
 def test_what_is_complete_outlives_the_image(cache: CacheDirectory) -> None:
     """An image that is gone from the account is read as far as it is cached; beyond, it is stale."""
     site = FakeSite(made_up(20 * MIB))

@@ -202,6 +202,52 @@ def test_proved_content_is_not_given_up_for_other_bytes(tmp_path: object, cache:
     play(scene, site, cache)
 
 
+class WrongBlock(FakeSite):
+    """A service that sends what is wrong only after others have got something, and counts how often."""
+
+    sent_wrong = 0
+
+    def retrieve(self, image_id, size_bytes, start=0, end=None, *, stop):  # type: ignore[no-untyped-def]
+        if self.script[0].wrong_at is not None and start <= self.script[0].wrong_at < (end or size_bytes):
+            self.sent_wrong += 1
+            others = self.sent_bytes + 3 * BLOCK_BYTES
+            while self.sent_bytes < others and not stop.is_set():
+                stop.sleep(0.002)
+        return super().retrieve(image_id, size_bytes, start, end, stop=stop)
+
+
+def test_a_block_that_is_wrong_twice_is_an_error_whatever_else_arrives(cache: CacheDirectory) -> None:
+    """Right blocks that arrive meanwhile say nothing of it; and once nobody waits for it, it is not asked for."""
+    site = WrongBlock(DATA)
+    wrong = 20
+    others = [block for block in range(24) if block != wrong]
+
+    async def scene(stage: Stage) -> None:
+        good, bad, first = [await stage.open() for _ in range(3)]
+        assert difference(await stage.read_all(first), DATA) is None
+        stage.library.close(first)
+        await until(lambda: good.content._blocks.stored.verified)
+        good.content._blocks.stored.forget_blocks(range(24))
+        site.script = (Answer(wrong_at=wrong * BLOCK_BYTES),)
+        over = False
+
+        async def go_on_reading() -> None:
+            while not over:
+                for block in others:
+                    got = await read(good, block * BLOCK_BYTES, 10)
+                    assert difference(got, DATA[block * BLOCK_BYTES :][:10]) is None
+                good.content._blocks.stored.forget_blocks(others)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go_on_reading)
+            with trio.fail_after(10), pytest.raises(ContentWrong):
+                await read(bad, wrong * BLOCK_BYTES, 10)
+            over = True
+
+    play(scene, site, cache)
+    assert site.sent_wrong == 2
+
+
 def test_where_one_image_is_wrong_its_replica_is_fetched(cache: CacheDirectory) -> None:
     """The second try is not one of the same wrong bytes."""
 
