@@ -271,7 +271,7 @@ class StoredContent:
             raise CacheUnusable(f"the cache file {self.name} is closed")
         freed = self._blocks.forget(runs)
         self._space.release(self.name, freed)
-        if freed:
+        if freed or self._blocks.has_changes:  # such as those that the index could not take
             self._commit(segments_of(runs))
         for first, end in runs:
             self._file.free(first * BLOCK_BYTES, block_range(end - 1, self.size_bytes)[1])

@@ -360,7 +360,8 @@ _STORE: Final = (
     Bug(
         "space is given back before the index knows",
         "store/content_file",
-        "        if freed:\n            self._commit(segments_of(runs))\n        for first, end in runs:\n"
+        "        if freed or self._blocks.has_changes:  # such as those that the index could not take\n"
+        "            self._commit(segments_of(runs))\n        for first, end in runs:\n"
         "            self._file.free(first * BLOCK_BYTES, block_range(end - 1, self.size_bytes)[1])\n",
         "        for first, end in runs:\n"
         "            self._file.free(first * BLOCK_BYTES, block_range(end - 1, self.size_bytes)[1])\n"

@@ -268,6 +268,34 @@ def test_space_is_given_back_once_the_index_does_not_claim_it(
     content.close()
 
 
+def test_what_the_index_could_not_let_go_keeps_its_space(
+    cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks that are forgotten once more are not claimed any more when their space is given back."""
+    content = cache.content(key_of(1, CONTENT_BYTES))
+    write(content, 0, 4)
+    content.flush()
+
+    def fail(*_: object) -> None:
+        raise CacheUnusable("the index fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.index, "save_content", fail)
+        with pytest.raises(CacheUnusable):
+            content.forget_blocks([0, 1])
+    free = content._file.free
+    claimed: list[bytes] = []
+
+    def watched_free(start: int, end: int) -> None:
+        claimed.extend(row.present for row in cache.index.load_segments(content.name))
+        free(start, end)
+
+    monkeypatch.setattr(content._file, "free", watched_free)
+    content.forget_blocks([0, 1])
+    assert claimed == [(0b1100).to_bytes(8, "little")]
+    content.close()
+
+
 def test_close_survives_a_failing_disk(
     cache: CacheDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
