@@ -27,8 +27,9 @@ from imagefs.store.directory import CacheDirectory
 MIB = 1 << 20
 IMAGE = "84473"
 
-PATIENT = ContentSettings(reader_deadline_s=30.0, wrong_for_s=30.0, paused_s=0.02, backoff_s=(0.001,))
-"""Pauses are short, and deadlines so long that only a reader who is never woken meets one."""
+PATIENT = ContentSettings(reader_deadline_s=30.0, wrong_for_s=30.0, paused_s=30.0, backoff_s=(0.001,))
+"""A failure is soon got over, and deadlines are so long that only a reader who is never woken meets one. No stream ends
+because a busy machine is late to read on."""
 
 
 def made_up(size_bytes: int, seed: int = 1) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -306,7 +307,7 @@ def test_a_paused_stream_goes_on_for_the_next_reader(cache: CacheDirectory) -> N
         assert site.sent_bytes <= 2 * MIB
         assert difference(await read(reader, 4 * MIB, 4096), site.data[4 * MIB : 4 * MIB + 4096]) is None
 
-    play(scene, site, cache)
+    play(scene, site, cache, replace(PATIENT, paused_s=0.02))
 
 
 def test_closing_stops_the_transfer(cache: CacheDirectory) -> None:
