@@ -159,8 +159,10 @@ class Finisher:
         try:
             await self._service.call(partial(self._service.client.delete_image, going.image_id))
         except Refused as refusal:
-            if not await self._service.is_gone(going.image_id):
-                if not is_for_now(refusal, image):
+            # A new image may be listed before the service knows it in any other call.
+            is_early = isinstance(refusal, RefusedUnknownImage) and self._may_appear(entry)
+            if is_early or not await self._service.is_gone(going.image_id):
+                if not (is_early or is_for_now(refusal, image)):
                     await self._keep(entry, str(refusal))
                 return
         self._view.note_deleted(going.image_id)

@@ -9,6 +9,7 @@ import trio
 from account_changing import ChangingService
 from account_fakes import FakeListing, Stage, details_of, image, play
 
+from imagefs.core.models import ImageDetails, ListedImage
 from imagefs.errors import ImageFailed, ImagePending, Refused, RefusedUnknownImage, ServerFailed
 
 
@@ -38,6 +39,48 @@ def test_a_move_whose_replica_fails_is_rolled_back_although_it_cannot_be_renamed
             snapshot = await account.images()
             assert sorted(snapshot.by_id) == ["1", new]
             assert "not deleted" in (account.error_of("1") or "")
+            assert account.work() == []
+
+    play(scene)
+
+
+@dataclass
+class KnownLater(ChangingService):
+    """Lists a new image before *known_at*, on trio's clock, when calls begin to know it."""
+
+    known_at: float = 0.0
+
+    def row(self, image_id: str) -> ListedImage:
+        self._check_known(image_id)
+        return super().row(image_id)
+
+    def image_details(self, image_id: str, *, deadline_s: float | None = None) -> ImageDetails:
+        self._check_known(image_id)
+        return super().image_details(image_id, deadline_s=deadline_s)
+
+    def delete_image(self, image_id: str, *, deadline_s: float | None = None) -> None:
+        self._check_known(image_id)
+        super().delete_image(image_id, deadline_s=deadline_s)
+
+    def _check_known(self, image_id: str) -> None:
+        if image_id != "1" and trio.current_time() < self.known_at:
+            raise RefusedUnknownImage("invalid image")
+
+
+def test_a_replica_that_is_removed_before_calls_know_it_is_deleted_when_they_do() -> None:
+    """That it is listed by then does not mean that it is gone where a call does not know it."""
+    service = KnownLater([image("1", "a")])
+
+    async def scene() -> None:
+        async with Stage(service).account() as account:
+            await account.images()
+            service.known_at = trio.current_time() + 20
+            new = await account.replicate("1", "montreal", "a")
+            await account.delete(new)
+            await trio.sleep(110)
+            assert service.names() == [("toronto", "a")]
+            assert new not in (await account.images()).by_id
+            await trio.sleep(100)
             assert account.work() == []
 
     play(scene)
