@@ -7,6 +7,7 @@ give up what nobody uses (``FUSE_NOTIFY_PRUNE`` in its include/uapi/linux/fuse.h
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from contextlib import suppress
 from typing import Final
 
 import trio
+
+logger = logging.getLogger(__name__)
 
 PRUNE_EVERY_S: Final = 10.0
 """How often it is asked: longer than a name is believed without asking for it again, so that nothing is asked twice."""
@@ -39,10 +42,13 @@ async def prune(device: int, unneeded: Callable[[], Sequence[int]]) -> None:
     with suppress(OSError):  # an older kernel: EINVAL; the mount is gone: ENODEV, EPERM
         while True:
             await trio.sleep(PRUNE_EVERY_S)
-            inodes = unneeded()
-            for start in range(0, len(inodes), MOST_INODES):
-                message = _message(inodes[start : start + MOST_INODES])
-                await trio.to_thread.run_sync(os.write, device, message, limiter=thread)
+            try:
+                inodes = unneeded()
+                for start in range(0, len(inodes), MOST_INODES):
+                    message = _message(inodes[start : start + MOST_INODES])
+                    await trio.to_thread.run_sync(os.write, device, message, limiter=thread)
+            except (RuntimeError, MemoryError) as error:  # there was no thread, or no memory: next time
+                logger.warning("The kernel cannot be asked to forget inodes now: %r", error)
 
 
 def _message(inodes: Sequence[int]) -> bytes:

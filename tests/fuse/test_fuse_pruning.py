@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import trio
 from dummy_mount import Filesystem
 
 from imagefs.fuse.pruning import MESSAGE, MOST_INODES, prune
@@ -41,6 +43,35 @@ def messages(received: bytes) -> list[tuple[int, ...]]:
         found.append(struct.unpack_from(f"={count}Q", received, MESSAGE.size))
         received = received[size_bytes:]
     return found
+
+
+@pytest.mark.parametrize("lack", [RuntimeError("can't start new thread"), MemoryError()])
+def test_a_machine_that_has_nothing_left_is_asked_again(
+    autojump_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, lack: Exception
+) -> None:
+    """An exception that left this task would end the mount."""
+    receiving, device = os.pipe()
+    received = b""
+    lacks = [lack]
+    run_sync = trio.to_thread.run_sync
+
+    async def lacking_once(*args: Any, **options: Any) -> Any:
+        if lacks:
+            raise lacks.pop()
+        return await run_sync(*args, **options)
+
+    def unneeded() -> Sequence[int]:
+        nonlocal received
+        if not select.select([receiving], [], [], 0)[0]:
+            return [7]
+        received = os.read(receiving, 1 << 16)
+        os.close(receiving)
+        return [8]
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", lacking_once)
+    autojump_run(prune, device, unneeded)
+    os.close(device)
+    assert messages(received) == [(7,)]
 
 
 def test_many_inodes_take_several_messages(autojump_run: Callable[..., Any]) -> None:
