@@ -16,6 +16,7 @@ from imagefs.api.tally import Tally
 from imagefs.content.library import Library
 from imagefs.content.traffic import Traffic
 from imagefs.status import (
+    DISK_S,
     MAX_BYTES,
     MAX_TEXT,
     LastErrors,
@@ -80,7 +81,10 @@ def test_a_cache_disk_that_hangs() -> None:
             answering.wait(60)
             return CacheUsage(1, 2, 3, 4)
 
-    async def scene() -> tuple[Any, Any]:
+    clock = trio.testing.MockClock()  # which stands still, however late a thread is
+    told: list[Any] = []
+
+    async def scene() -> None:
         status = Status(
             facts=MountFacts("/mnt", "id", "url", "/cache", read_only=False, no_delete=False, began_s=0.0),
             account=cast(Account, SimpleNamespace(snapshot=None, work=list)),
@@ -91,10 +95,18 @@ def test_a_cache_disk_that_hangs() -> None:
             errors=LastErrors(),
             disk_threads=trio.CapacityLimiter(2),
         )
-        without = json.loads(await status())
-        answering.set()
-        return without, json.loads(await status())
 
-    without, with_it = trio.run(scene, clock=trio.testing.MockClock(autojump_threshold=0.02))
+        async def tell() -> None:
+            told.append(json.loads(await status()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(DISK_S)
+        answering.set()
+        await tell()
+
+    trio.run(scene, clock=clock)
+    without, with_it = told
     assert without["cache"] == {"dir": "/cache"}
     assert with_it["cache"] == {"dir": "/cache", "cached": 1, "limit": 2, "free": 3, "contents": 4}

@@ -18,7 +18,7 @@ from imagefs.errors import SetupError
 from imagefs.fuse.mounts import own_mount_above, own_mounts
 
 STATUS_S: Final = 5.0
-"""How long a mount may take to tell how it is doing, which it does without waiting for anything."""
+"""How long a mount may take to tell how it is doing: it waits for its disk at most, and not for long."""
 
 CHANGE_S: Final = 60.0
 """How long a change may take: the mount answers within half of that."""
