@@ -240,10 +240,7 @@ class Content:
             first = 0  # who waits for any part of the header has all of it fetched
             end = max(end, HEADER_BLOCKS)
 
-        def was_set_back(waiter: Waiter) -> bool:
-            return isinstance(waiter.setback, ContentWrong) and waiter.needs_any(first, end)
-
-        self._waiters.fail(error, was_set_back)
+        self._waiters.fail(error, lambda waiter: waiter.came_wrong and waiter.needs_any(first, end))
         self._waiters.set_back(error, first, end)
 
     def out_of_sources(self) -> None:

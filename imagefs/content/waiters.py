@@ -14,7 +14,7 @@ import trio
 from imagefs.content.failures import again
 from imagefs.content.reader import Reader
 from imagefs.content.settings import ContentSettings
-from imagefs.errors import TransferStalled
+from imagefs.errors import ContentWrong, TransferStalled
 
 
 @dataclass(eq=False, slots=True)
@@ -22,7 +22,8 @@ class Waiter:
     """Waits until the blocks ``[first, end)`` can be delivered and, with ``proof``, the whole content is proved.
 
     ``nearer_at`` is when it began to wait, or what it waits for last came nearer. ``setback`` is what a transfer of its
-    blocks failed with: from then on it is no progress for it that others get theirs.
+    blocks failed with last: from then on it is no progress for it that others get theirs. ``came_wrong`` tells that one
+    of those failed as bytes of proved content were wrong.
     """
 
     reader: Reader
@@ -31,6 +32,7 @@ class Waiter:
     proof: bool
     nearer_at: float
     setback: Exception | None = None
+    came_wrong: bool = False
     woken: trio.Event = field(default_factory=trio.Event)
     error: Exception | None = None
 
@@ -120,6 +122,7 @@ class Waiters:
         for waiter in self._waiting:
             if waiter.needs_any(first, end):
                 waiter.setback = error
+                waiter.came_wrong |= isinstance(error, ContentWrong)
         self.wake(lambda waiter: waiter.setback is error)
 
     def wake(self, concerned: Callable[[Waiter], bool]) -> None:

@@ -171,9 +171,16 @@ BUGS: Final = (
     Bug(
         "a wrong block is asked for again and again",
         "content/content",
-        "        self._waiters.fail(error, was_set_back)\n",
+        "        self._waiters.fail(error, lambda waiter: waiter.came_wrong and waiter.needs_any(first, end))\n",
         "",
         "test_content_wrong.py::test_a_block_that_is_wrong_twice_is_an_error_whatever_else_arrives",
+    ),
+    Bug(
+        "a wrong block is forgotten when a connection breaks",
+        "content/waiters",
+        "waiter.came_wrong |= isinstance",
+        "waiter.came_wrong = isinstance",
+        "test_content_wrong.py::test_a_block_that_is_wrong_twice_is_an_error_whatever_else_fails",
     ),
     Bug(
         "who waits for what nobody can mend waits on",

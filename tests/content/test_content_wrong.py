@@ -248,6 +248,26 @@ def test_a_block_that_is_wrong_twice_is_an_error_whatever_else_arrives(cache: Ca
     assert site.sent_wrong == 2
 
 
+def test_a_block_that_is_wrong_twice_is_an_error_whatever_else_fails(cache: CacheDirectory) -> None:
+    """A connection that breaks in between does not make the second time the first."""
+    wrong = 20 * BLOCK_BYTES
+    bad_answers = (Answer(ranged=False, wrong_at=wrong), Answer(ranged=False, cut_after=MIB))
+    site = FakeSite(DATA, (Answer(ranged=False),))
+
+    async def scene(stage: Stage) -> None:
+        reader = await stage.open()
+        assert difference(await stage.read_all(reader), DATA) is None
+        await until(lambda: reader.content._blocks.stored.verified)
+        reader.content._blocks.stored.forget_blocks([20])
+        begun = len(site.requests)
+        site.script = (Answer(),) * begun + bad_answers * 20
+        with pytest.raises(ContentWrong):
+            await read(reader, wrong, 10)
+        assert len(site.requests) == begun + 3
+
+    play(scene, site, cache)
+
+
 def test_where_one_image_is_wrong_its_replica_is_fetched(cache: CacheDirectory) -> None:
     """The second try is not one of the same wrong bytes."""
 
