@@ -35,8 +35,8 @@ async def prune(device: int, unneeded: Callable[[], Sequence[int]]) -> None:
     """Ask now and then, by the descriptor *device*, to forget *unneeded* inodes: until cancelled, or told it cannot be.
 
     Nobody may have such an inode open: the kernel then waits for no read, which this process would have to answer.
-    Whoever opens it meanwhile keeps it. An answer would be lost where the thread outlived the descriptor, so it is
-    waited for.
+    Whoever opens it meanwhile keeps it. The thread is waited for, also when cancelled: later, the number of the
+    descriptor can be another file's.
     """
     thread = trio.CapacityLimiter(1)
     with suppress(OSError):  # an older kernel: EINVAL; the mount is gone: ENODEV, EPERM
