@@ -62,6 +62,7 @@ class Waiters:
         self._progress_at = clock()
         self._timed_out = (0, 0)
         self._timed_out_until = 0.0
+        self._timed_out_error: Exception = TransferStalled("")
 
     def __iter__(self) -> Iterator[Waiter]:
         return iter(self._waiting)
@@ -77,8 +78,9 @@ class Waiters:
         if left_s <= 0:
             self._timed_out = (waiter.first, waiter.end) if waiter.setback else (0, sys.maxsize)
             self._timed_out_until = self._clock() + self._settings.timed_out_for_s
+            self._timed_out_error = self._deadline_error(waiter)
         if left_s <= 0 or (needs_service and self._has_timed_out(waiter)):
-            raise self._deadline_error(waiter)
+            raise again(self._timed_out_error)
         waiter.woken = trio.Event()
         self._waiting.add(waiter)
         try:
@@ -95,11 +97,9 @@ class Waiters:
         return waiter.needs_any(*self._timed_out) and self._clock() < self._timed_out_until
 
     def _deadline_error(self, waiter: Waiter) -> Exception:
-        error = waiter.setback or self.last_error
-        if error is not None:
-            return again(error)
         deadline_s = self._settings.reader_deadline_s
-        return TransferStalled(f"Image {self._image_id}: nothing arrived for {deadline_s:.0f} s.")
+        silence = TransferStalled(f"Image {self._image_id}: nothing arrived for {deadline_s:.0f} s.")
+        return waiter.setback or self.last_error or silence
 
     def progressed(self, first: int = 0, end: int = 0) -> None:
         """The content came a step nearer to being here and proved: deadlines count from now.

@@ -162,6 +162,13 @@ BUGS: Final = (
         "test_content_faults.py::test_who_waits_for_a_part_that_fails_is_told_while_others_go_on",
     ),
     Bug(
+        "others whose deadline passes are told something else",
+        "content/waiters",
+        "raise again(self._timed_out_error)",
+        "raise again(self._deadline_error(waiter))",
+        "test_content_parts.py::test_who_waits_where_a_deadline_has_just_passed_is_told_the_same",
+    ),
+    Bug(
         "a part that fails is the error of all who wait",
         "content/content",
         "lambda waiter: self._delivery.lacks(waiter, ABSENT)",

@@ -1,4 +1,4 @@
-"""The parts of the content room on their own: readahead, link, block map, hasher, background tasks."""
+"""The parts of the content room on their own: readahead, link, block map, hasher, waiters, background tasks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 import trio
+import trio.testing
 from content_fakes import made_up
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +30,8 @@ from imagefs.content.readahead import MAX_WINDOW_BYTES, MIB, RESTLESS_JUMPS, SET
 from imagefs.content.reader import Reader
 from imagefs.content.retries import Retries
 from imagefs.content.settings import ContentSettings
-from imagefs.errors import TransferBroken
+from imagefs.content.waiters import Waiter, Waiters
+from imagefs.errors import TransferBroken, Unreachable
 from imagefs.store.blocks import BLOCK_BYTES
 
 OFFSETS = st.integers(0, 1 << 40)
@@ -357,3 +359,31 @@ def test_what_is_read_or_not_hashed_yet_is_not_evicted(
     proof = cast(Proof, SimpleNamespace(unhashed=unhashed))
     blocks, generations = cast(Blocks, None), cast(Generations, None)
     assert Demand((), (), BlockMap(bytes(300)), blocks, proof, generations).hot(needs) == hot
+
+
+def test_who_waits_where_a_deadline_has_just_passed_is_told_the_same() -> None:
+    """Others that got something meanwhile have not mended that."""
+    settings = ContentSettings()
+    told: list[str] = []
+
+    async def main() -> None:
+        waiters = Waiters("84473", settings, trio.current_time)
+
+        async def wait() -> None:
+            waiter = Waiter(cast(Reader, SimpleNamespace()), 8, 9, proof=False, nearer_at=trio.current_time())
+            try:
+                while True:
+                    await waiters.sleep(waiter, lambda: None, needs_service=True)
+            except Unreachable as error:
+                told.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            waiters.set_back(Unreachable("no way there"), 8, 9)
+            await trio.sleep(settings.reader_deadline_s + settings.timed_out_for_s / 2)
+            waiters.arrived(0, 8)
+            await wait()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert told == ["no way there"] * 2
