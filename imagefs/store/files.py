@@ -155,9 +155,8 @@ def _is_made_private(descriptor: int, name: str) -> bool:
     try:
         status = os.fstat(descriptor)
         is_own = is_own_file(status)
-        if (
-            is_own and stat.S_IMODE(status.st_mode) != 0o600
-        ):  # a full disk may refuse even what changes nothing
+        is_private = stat.S_IMODE(status.st_mode) == 0o600
+        if is_own and not is_private:  # a full disk may refuse even what changes nothing
             os.fchmod(descriptor, 0o600)
     except OSError as error:
         os.close(descriptor)
