@@ -113,7 +113,7 @@ class Spool:
         with self._lock:
             descriptor, self._descriptor = self._descriptor, -1  # a late call fails, and meets no other file
             self._space.set_cached(self._name, 0)
-            with suppress(OSError):  # it is closed all the same (close(2)), and nobody needs its bytes any more
+            with suppress(OSError):  # it is closed all the same (close(2)), and its bytes are not needed
                 os.close(descriptor)
 
 
