@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefs.cli import status
-from imagefs.cli.ls import PARALLEL
 from imagefs.cli.service import in_parallel
 from imagefs.cli.showing import plain, show, size, span
 from imagefs.cli.sizes import count_of
@@ -58,7 +57,7 @@ def test_an_image_whose_details_fail_hides_no_other(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is listed, with the reason why the rest is not known."""
-    monkeypatch.setattr("imagefs.cli.ls.PATIENCE_S", 1.0)
+    monkeypatch.setattr("imagefs.cli.ls.PATIENCE_S", 3.0)
     with Emulator(tmp_path / "service") as service:
         broken = service.add_image("broken\x1b", "toronto", b"abc")
         service.add_image("sound", "toronto", b"abc")
@@ -76,9 +75,10 @@ def test_a_service_that_fails_for_many_images_is_to_blame(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for each of them."""
-    monkeypatch.setattr("imagefs.cli.ls.PATIENCE_S", 0.5)
+    monkeypatch.setattr("imagefs.cli.ls.PATIENCE_S", 3.0)
+    monkeypatch.setattr("imagefs.cli.ls.PARALLEL", 2)
     with Emulator(tmp_path / "service") as service:
-        for number in range(PARALLEL + 1):
+        for number in range(3):
             service.add_image(f"{number}", "toronto", b"abc")
         service.faults.add(Fault("status", "details", None, None, status=500))
         done = run(capsys, "ls", "--api-url", service.api_url, "--credentials", str(service.credentials_file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -177,11 +178,16 @@ class Mounted:
     # --- looking at files ---
 
     def xattr(self, file: Path, name: str) -> str:
-        """The extended attribute ``user.imagefs.NAME`` of *file*."""
-        return text(
-            "getfattr", "--only-values", "--absolute-names", "-n", f"user.imagefs.{name}", file,
-            person=self.person,
-        )  # fmt: skip
+        """The extended attribute ``user.imagefs.NAME`` of *file*.
+
+        getfattr asks for its size first, and fails where it has grown in between (ERANGE, getxattr(2)).
+        """
+        command = ("getfattr", "--only-values", "--absolute-names", "-n", f"user.imagefs.{name}", file)
+        done = attempt(*command, person=self.person)
+        while os.strerror(errno.ERANGE) in done.stderr.decode():
+            done = attempt(*command, person=self.person)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().removesuffix("\n")
 
     def drop_pages(self, file: Path) -> None:
         """Let the kernel forget what it has cached of *file* (posix_fadvise(2), as documented for dd)."""
