@@ -244,7 +244,9 @@ class Fetcher:
         if isinstance(error, RangeRefused):
             self._around.link.doubted = True
         self.try_elsewhere(image_id)
-        pause_s = self._retries.pause_after(error, elsewhere=len(self._sources) > 1)
+        pause_s = self._retries.pause_after(
+            error, asked_at=transfer.asked_at, elsewhere=len(self._sources) > 1
+        )
         is_unlike = isinstance(error, TransferBroken) and (transfer.opened_at is None or pause_s is None)
         if is_unlike or isinstance(error, (ContentWrong, ImageChanged)):
             self._around.doubt(image_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Final
@@ -31,6 +32,7 @@ class Retries:
         self._clock = clock
         self._failures = 0
         self._gave_up = False
+        self._tried_enough_at = -math.inf
         self._retry_at = 0.0
 
     @property
@@ -47,17 +49,22 @@ class Retries:
         """Something new arrived: earlier failures no longer count."""
         self._failures = 0
         self._gave_up = False
+        self._tried_enough_at = -math.inf
 
-    def pause_after(self, error: Exception, *, elsewhere: bool = False) -> float | None:
+    def pause_after(self, error: Exception, *, asked_at: float, elsewhere: bool = False) -> float | None:
         """Take account of a failed transfer: seconds until the next try, None where its readers get the error.
 
+        One that was under way when others had used up all tries, by when it was *asked_at*, is not tried again either.
         A refusal concerns one image, whatever its words: it is tried again where another has the content, *elsewhere*.
         """
         if not self.pausing or not self._failures:  # those that fail together count once
             self._failures += 1
         refused = isinstance(error, _REFUSED)
         answered = refused or isinstance(error, _BROKEN)
-        tried_enough = answered and self._failures >= self._settings.answer_tries
+        used_up = answered and self._failures >= self._settings.answer_tries
+        if used_up:
+            self._tried_enough_at = self._clock()
+        tried_enough = used_up or (answered and asked_at < self._tried_enough_at)
         retried = isinstance(error, _RETRIED) or (refused and elsewhere)
         if tried_enough or isinstance(error, TlsFailure) or not retried:
             self._failures = 0

@@ -176,6 +176,13 @@ BUGS: Final = (
         "test_content_faults.py::test_who_is_being_served_does_not_fail_with_others",
     ),
     Bug(
+        "those that fail together are tried again one after the other",
+        "content/retries",
+        "used_up or (answered and asked_at < self._tried_enough_at)",
+        "used_up",
+        "test_content_faults.py::test_all_who_wait_for_what_always_breaks_are_told_by_the_same_tries",
+    ),
+    Bug(
         "a wrong block is asked for again and again",
         "content/content",
         "        self._waiters.fail(error, lambda waiter: waiter.came_wrong and waiter.needs_any(first, end))\n",

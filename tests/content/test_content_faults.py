@@ -370,6 +370,27 @@ def test_resets_of_all_connections_at_once_are_one_failure(cache: CacheDirectory
     play(scene, site, cache, replace(PATIENT, backoff_s=(1.0,)))
 
 
+def test_all_who_wait_for_what_always_breaks_are_told_by_the_same_tries(cache: CacheDirectory) -> None:
+    """Each of them has as many as one alone, and not one after the other."""
+    site = FakeSite(made_up(32 * MIB), (Answer(cut_after=0),))
+    told: list[bytes | Exception] = []
+
+    async def scene(stage: Stage) -> None:
+        stage.around.link.ranged = True
+
+        async def wait(offset: int) -> None:
+            reader = await stage.open()
+            told.append(await outcome(lambda: read(reader, offset, 10)))
+
+        async with trio.open_nursery() as nursery:
+            for place in range(1, 9):
+                nursery.start_soon(wait, place * 3 * MIB)
+
+    play(scene, site, cache, replace(PATIENT, backoff_s=(0.05,)))
+    assert [type(error) for error in told] == [TransferBroken] * 8
+    assert len(site.requests) <= 8 * PATIENT.answer_tries
+
+
 def test_a_second_source_is_used_when_the_first_is_gone(cache: CacheDirectory) -> None:
     """Replicas of one content stand in for each other."""
 

@@ -117,16 +117,37 @@ def test_a_failure_after_something_came_is_the_first_in_a_row() -> None:
     """Though another transfer has failed just before: the pause is the shortest, not the longest."""
     now = 0.0
     retries = Retries(ContentSettings(), lambda: now)
-    first = [retries.pause_after(TransferBroken("reset"))]
+    first = [retries.pause_after(TransferBroken("reset"), asked_at=now)]
     retries.arrived()
-    first.append(retries.pause_after(TransferBroken("reset")))
+    first.append(retries.pause_after(TransferBroken("reset"), asked_at=now))
     assert retries.pausing
-    together = retries.pause_after(TransferBroken("reset"))
+    together = retries.pause_after(TransferBroken("reset"), asked_at=now)
     now = 1.0
-    second = retries.pause_after(TransferBroken("reset"))
+    second = retries.pause_after(TransferBroken("reset"), asked_at=now)
     assert all(pause_s is not None and pause_s <= 0.2 for pause_s in (*first, together))
     assert second is not None
     assert 0.25 <= second <= 0.5
+
+
+def test_those_that_fail_together_use_up_their_tries_together() -> None:
+    """One that was under way when the tries of others were used up has had as many; what is asked for later has not."""
+    now = 0.0
+    retries = Retries(ContentSettings(), lambda: now)
+
+    def fail(asked_at: float) -> bool:
+        """Whether it is tried again."""
+        return retries.pause_after(TransferBroken("reset"), asked_at=asked_at) is not None
+
+    for _ in range(ContentSettings().answer_tries - 1):
+        assert [fail(now), fail(now)] == [True, True]
+        now += 10
+    asked_at = now
+    now += 1
+    assert [fail(asked_at), fail(asked_at)] == [False, False]
+    now += 1
+    assert [fail(now), fail(asked_at)] == [True, False]
+    retries.arrived()
+    assert fail(asked_at)
 
 
 def test_a_reader_that_jumps_on_and_on_is_restless() -> None:
