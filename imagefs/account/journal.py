@@ -115,8 +115,8 @@ class Journal:
         A remark replaces an earlier one on the same image. Where the index fails, that is only logged: at worst, the
         next mount looks into the matter again.
         """
-        for entry in ended:
-            self._entries.pop(entry.number, None)
+        for entry in filter(self.holds, ended):
+            self._entries.pop(entry.number)
         numbers = [entry.number for entry in ended]
         for intent in leaving:
             if isinstance(intent, Remark):
@@ -138,8 +138,8 @@ class Journal:
         return self._loaded
 
     def holds(self, entry: Entry[Any]) -> bool:
-        """Whether the entry is still open."""
-        return entry.number in self._entries
+        """Whether the entry is still open; its number may be another's by now, see :meth:`load`."""
+        return self._entries.get(entry.number) is entry
 
     @property
     def creations(self) -> list[Entry[Creation]]:

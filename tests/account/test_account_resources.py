@@ -13,7 +13,11 @@ from account_changing import CHANGING, LOST, ChangingService, shown
 from account_fakes import FakeIndex, FakeService, Stage, image, play
 
 from imagefs.account import Account, AccountSettings
-from imagefs.core.intents import Deletion, Intent, dump_intent
+from imagefs.account.journal import Journal
+from imagefs.account.surroundings import Surroundings
+from imagefs.account.tasks import Tasks
+from imagefs.account.threads import Threads
+from imagefs.core.intents import Deletion, Intent, Remark, dump_intent
 from imagefs.errors import AnswerLost, OutOfResources, StoreError, Unreachable
 
 T = TypeVar("T")
@@ -186,6 +190,35 @@ def test_what_is_noted_before_the_journal_could_be_read_takes_nobodys_place(is_a
             await trio.sleep(300)
             assert service.names() == []
             assert index.intents == {}
+
+    play(scene)
+
+
+def test_what_has_ended_before_the_journal_could_be_read_is_not_what_has_its_number() -> None:
+    """Whoever looks into it late leaves the change of an earlier mount alone."""
+    index = FakeIndex()
+    index.intents = {1: dump_intent(Deletion("1"))}
+
+    async def scene() -> None:
+        around = Surroundings(
+            AccountSettings(),
+            trio.current_time,
+            lambda: 7,
+            Random(1),
+            Threads(Stage().run_sync),
+            Tasks().start,
+        )
+        journal = Journal(index, around, lambda: None)
+        index.failure = StoreError("the disk is away")
+        await journal.settle(leaving=[Remark(("2",), error="It failed.")])
+        (early,) = journal.remarks
+        await journal.settle(early)
+        index.failure = None
+        await journal.load()
+        assert not journal.holds(early)
+        await journal.settle(early)
+        assert [entry.intent for entry in journal.deletions] == [Deletion("1")]
+        assert index.intents == {1: dump_intent(Deletion("1"))}
 
     play(scene)
 
