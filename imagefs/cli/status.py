@@ -166,7 +166,7 @@ def _service(status: Status) -> Text:
 def _cache(status: Status) -> Text:
     cache = status["cache"]
     if "cached" not in cache:
-        return Text(f"{cache['dir']} cannot be used", "red")
+        return plain(f"{cache['dir']} does not answer, or cannot be used", "red")
     text = f"{size(cache['cached'])} of {size(cache['limit'])}, {count_of(cache['contents'], 'content')}"
     text += f", {size(cache['free'])} free"
     if status["hit_rate"] is not None:

@@ -164,6 +164,12 @@ def test_how_far_an_upload_is(
     assert lines[1].endswith(shown)
 
 
+def test_a_cache_whose_disk_tells_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may hang or fail, or just be busy."""
+    show(status._cache({"cache": {"dir": "/cache\x1b"}}))
+    assert capsys.readouterr().out == "/cache\\x1b does not answer, or cannot be used\n"
+
+
 def test_one_is_not_many() -> None:
     """As people count."""
     assert [count_of(number, "content") for number in (0, 1, 2)] == ["0 contents", "1 content", "2 contents"]
