@@ -17,7 +17,7 @@ The kernel goes on knowing an image's inode when the image is gone, until it nee
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 from weakref import ref
@@ -94,22 +94,23 @@ class Editions:
         """Whether the kernel knows any edition of the image."""
         return any(edition.node.image_id == image_id for edition in self._by_inode.values())
 
-    def is_open(self, inode: int) -> bool:
-        """Whether anybody has *inode* open."""
-        edition = self._by_inode.get(inode)
-        return edition is not None and edition.handles > 0
-
-    def is_latest(self, inode: int) -> bool:
-        """Whether the names of the image lead to *inode*."""
-        edition = self._by_inode.get(inode)
-        return edition is not None and self._latest.get(edition.node.image_id) is edition
+    def unneeded(self, listed: Container[str]) -> list[int]:
+        """The inodes that nobody has open and no name leads to, of images that are not *listed* or have a newer one."""
+        return [
+            inode
+            for inode, edition in self._by_inode.items()
+            if not edition.handles
+            and (
+                edition.node.image_id not in listed or self._latest.get(edition.node.image_id) is not edition
+            )
+        ]
 
     def forget(self, inode: int) -> None:
         """The kernel knows *inode* no more."""
         self._gone.discard(inode)
-        if self.is_latest(inode):
-            del self._latest[self._by_inode[inode].node.image_id]
-        self._by_inode.pop(inode, None)
+        edition = self._by_inode.pop(inode, None)
+        if edition is not None and self._latest.get(edition.node.image_id) is edition:
+            del self._latest[edition.node.image_id]
 
     def vanished(self, image_ids: Iterable[str]) -> list[int]:
         """These images are gone. Returns the inodes of those that nobody has open: they stand for nothing from here on.

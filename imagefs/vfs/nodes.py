@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView
 from dataclasses import dataclass
 
 from imagefs.core.inodes import ROOT_INODE, control_inode, image_inode, region_inode
@@ -106,13 +105,15 @@ class InodeTable:
         """*inode* stands for nothing any more, though the kernel may still use it."""
         self._nodes.pop(inode, None)
 
+    @property
     def gone(self) -> set[int]:
         """The inodes that the kernel may still use though they stand for nothing any more."""
         return self._lookups.keys() - self._nodes.keys()
 
-    def items(self) -> ItemsView[int, Node]:
-        """All others, and what they stand for."""
-        return self._nodes.items()
+    @property
+    def drafts(self) -> list[int]:
+        """The inodes that were given as drafts."""
+        return [inode for inode, node in self._nodes.items() if isinstance(node, Draft)]
 
     def is_referenced(self, inode: int) -> bool:
         """Whether the kernel may still use *inode*, whatever has become of it."""

@@ -79,16 +79,14 @@ class Resolution:
 
     def unneeded(self) -> list[int]:
         """The inodes that the kernel knows though no name leads to them any more, and that nobody has open."""
-        over = (inode for inode, node in self._inodes.items() if self._is_over(inode, node))
-        return [*self._inodes.gone(), *over]
+        snapshot = self._account.snapshot
+        listed = snapshot.by_id if snapshot else {}
+        drafts = [number for number in self._inodes.drafts if self._is_over(number)]
+        return [*self._inodes.gone, *drafts, *self._editions.unneeded(listed)]
 
-    def _is_over(self, inode: int, node: Node) -> bool:
-        if isinstance(node, Draft):
-            draft = self._drafts.get(node.number)
-            return draft is None or not (draft.is_open or draft.handles)
-        if not isinstance(node, Image) or self._editions.is_open(inode):
-            return False
-        return not (self._editions.is_latest(inode) and self._is_listed(node.image_id))
+    def _is_over(self, number: int) -> bool:
+        draft = self._drafts.get(number)
+        return draft is None or not (draft.is_open or draft.handles)
 
     def _is_listed(self, image_id: str) -> bool:
         return self._account.shown(image_id) is not None

@@ -214,16 +214,16 @@ BUGS: Final = (
     ),
     Bug(
         "the kernel is asked to forget what somebody has open",
-        "vfs/resolution",
-        "if not isinstance(node, Image) or self._editions.is_open(inode):",
-        "if not isinstance(node, Image):",
+        "vfs/editions",
+        "if not edition.handles\n            and (",
+        "if (",
         "test_vfs_unneeded.py",
     ),
     Bug(
         "an image that went while it was open is remembered for good",
-        "vfs/resolution",
-        "return not (self._editions.is_latest(inode) and self._is_listed(node.image_id))",
-        "return not self._editions.is_latest(inode)",
+        "vfs/editions",
+        "edition.node.image_id not in listed or self._latest.get(edition.node.image_id) is not edition",
+        "self._latest.get(edition.node.image_id) is not edition",
         "test_vfs_unneeded.py::test_an_image_that_is_gone_is_needed_until_it_is_closed",
     ),
     Bug(
