@@ -32,6 +32,10 @@ program that copies opens and reads, too."""
 BUSY_S: Final = 20.0
 """How much later is not yet a hang: on a busy machine processes start late, and failed readahead is repeated."""
 
+QUEUED_S: Final = {"change": 60.0, "copy": 60.0}
+"""How much later a change is not yet a hang either: the kernel lets one at a time into a directory, and each may take
+its whole deadline."""
+
 STALL_S: Final = 60.0
 """No call in a soak goes unanswered for longer, on a busy machine or not; but for what is granted for what is done to
 it."""
@@ -42,7 +46,7 @@ Longest = tuple[float, str]
 
 def limit_s(kind: str, extra_s: float) -> float:
     """After how long a call of *kind* is taken for a hang, where *extra_s* is granted for what is done to it."""
-    return DEADLINES_S[kind] + BUSY_S + extra_s
+    return DEADLINES_S[kind] + BUSY_S + QUEUED_S.get(kind, 0.0) + extra_s
 
 
 @dataclass(frozen=True, slots=True)
